@@ -1,0 +1,159 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace dunlin {
+namespace {
+
+// One ParallelFor in progress. It lives on the caller's stack: `users` counts the workers that may
+// still touch it, and the caller leaves only when it is zero.
+struct Job {
+  const RangeFn* fn;
+  int64_t count, grain, chunks;
+  int max_helpers;
+  std::atomic<int64_t> next{0};
+  std::atomic<int64_t> done{0};
+  std::atomic<int> helpers{0};
+
+  // Runs chunks until none is left.
+  void Work() {
+    int64_t finished = 0;
+    for (int64_t c; (c = next.fetch_add(1, std::memory_order_relaxed)) < chunks; ++finished)
+      (*fn)(c * grain, std::min(count, (c + 1) * grain));
+    if (finished) done.fetch_add(finished, std::memory_order_acq_rel);
+  }
+};
+
+thread_local bool in_parallel_for = false;
+
+inline void Pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// How long a worker looks for the next job before it sleeps, and a caller for the last chunk: about the
+// gap between two steps of one model (some microseconds; a pause is 40–140 cycles on x86). Longer spinning takes
+// the core from a neighbour; the sleep below costs one futex call.
+constexpr int kSpins = 400;
+// Jobs that can be in progress at once: one per thread that calls; further callers run alone.
+constexpr int kSlots = 16;
+
+}  // namespace
+
+struct ThreadPool::Impl {
+  struct alignas(64) Slot {
+    std::atomic<Job*> job{nullptr};
+    std::atomic<int> users{0};
+  };
+  Slot slots[kSlots];
+  std::atomic<uint32_t> epoch{0};  // counts published jobs; workers sleep on it
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> workers;
+
+  // Helps one job; true when there was something to do.
+  bool HelpOne() {
+    bool helped = false;
+    for (Slot& slot : slots) {
+      if (slot.job.load(std::memory_order_relaxed) == nullptr) continue;
+      slot.users.fetch_add(1, std::memory_order_seq_cst);
+      if (Job* job = slot.job.load(std::memory_order_seq_cst);
+          job != nullptr && job->next.load(std::memory_order_relaxed) < job->chunks) {
+        if (job->helpers.fetch_add(1, std::memory_order_relaxed) < job->max_helpers) {
+          job->Work();
+          helped = true;
+        }
+        job->helpers.fetch_sub(1, std::memory_order_relaxed);
+      }
+      slot.users.fetch_sub(1, std::memory_order_release);
+    }
+    return helped;
+  }
+
+  void Loop() {
+    in_parallel_for = true;  // work done by a worker never splits again
+    uint32_t seen = epoch.load(std::memory_order_acquire);
+    while (!stop.load(std::memory_order_acquire)) {
+      if (HelpOne()) continue;
+      int spin = 0;
+      while (spin < kSpins && epoch.load(std::memory_order_acquire) == seen) ++spin, Pause();
+      if (epoch.load(std::memory_order_acquire) == seen) epoch.wait(seen, std::memory_order_acquire);
+      seen = epoch.load(std::memory_order_acquire);
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()), threads_(std::max(1, threads)) {
+  for (int i = 1; i < threads_; ++i) impl_->workers.emplace_back([this] { impl_->Loop(); });
+}
+
+ThreadPool::~ThreadPool() {
+  impl_->stop.store(true, std::memory_order_release);
+  impl_->epoch.fetch_add(1, std::memory_order_release);
+  impl_->epoch.notify_all();
+  for (std::thread& t : impl_->workers) t.join();
+}
+
+void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_threads) {
+  if (count <= 0) return;
+  grain = std::max<int64_t>(1, grain);
+  const int64_t chunks = (count + grain - 1) / grain;
+  const int threads = int(std::min<int64_t>(max_threads > 0 ? std::min(max_threads, threads_) : threads_, chunks));
+  Job job{&fn, count, grain, chunks, threads - 1};
+  Impl::Slot* mine = nullptr;
+  if (threads > 1 && !in_parallel_for) {
+    for (Impl::Slot& slot : impl_->slots) {
+      Job* expected = nullptr;
+      if (slot.job.compare_exchange_strong(expected, &job, std::memory_order_seq_cst)) {
+        mine = &slot;
+        break;
+      }
+    }
+  }
+  if (mine == nullptr) {  // alone: the same chunks in the same order
+    const bool nested = in_parallel_for;
+    in_parallel_for = true;
+    job.Work();
+    in_parallel_for = nested;
+    return;
+  }
+  impl_->epoch.fetch_add(1, std::memory_order_release);
+  impl_->epoch.notify_all();
+  in_parallel_for = true;
+  job.Work();
+  in_parallel_for = false;
+  // Nobody new may enter; wait for those inside. Spin first: the last chunk usually ends within microseconds of ours.
+  mine->job.store(nullptr, std::memory_order_seq_cst);
+  for (int spin = 0; mine->users.load(std::memory_order_acquire) != 0; ++spin) {
+    if (spin < kSpins * 16) Pause();
+    else std::this_thread::yield();
+  }
+}
+
+int UsableCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : int(std::thread::hardware_concurrency());
+  // cgroup v2: "<quota> <period>" or "max <period>", in microseconds.
+  if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    long long quota = 0, period = 0;
+    if (std::fscanf(f, "%lld %lld", &quota, &period) == 2 && quota > 0 && period > 0)
+      n = std::min<int>(n, int((quota + period - 1) / period));
+    std::fclose(f);
+  }
+  return std::max(1, n);
+}
+
+}  // namespace dunlin

@@ -1,0 +1,163 @@
+// The engine's public API: load a model, look at it, bind inputs, run. The command line, the server and
+// embedders use this header alone.
+//
+//   auto model   = TRY(dunlin::Model::Load("net.onnx"));
+//   auto session = TRY(dunlin::Session::Create(model));
+//   auto outputs = TRY(session.Run({{"input", image}}));
+//
+// Thread safety: Model is immutable and shared freely; a Session is for one thread at a time (make
+// one per worker: they share weights and compiled plans).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "tensor/tensor.h"
+
+namespace dunlin {
+
+// What a model input or output can hold.
+struct PortInfo {
+  std::string name;
+  DType dtype = DType::kUndefined;
+  bool has_shape = false;              // false: any rank
+  Dims dims;                           // unknown extents are negative
+  std::vector<std::string> dim_names;  // per extent: the symbol's name, "" when it has none or is known
+  bool optional = false;               // an input with a default value in the model
+  bool sequence = false;               // a list of tensors, not one
+};
+
+// A tensor, a sequence of tensors, or nothing (an optional that is absent).
+struct Value {
+  enum class Kind : uint8_t { kNone, kTensor, kSequence } kind = Kind::kNone;
+  Tensor tensor;
+  std::vector<Tensor> sequence;
+  Value() = default;
+  Value(Tensor t) : kind(Kind::kTensor), tensor(std::move(t)) {}  // NOLINT: a Value is mostly a tensor
+};
+
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+struct NamedValue {
+  std::string name;
+  Value value;
+};
+
+enum class OptLevel : uint8_t {
+  kNone,     // the graph as written, reference kernels where they differ from fast ones
+  kDefault,  // everything that keeps results within the documented bounds
+};
+
+struct LoadOptions {
+  OptLevel opt = OptLevel::kDefault;
+  // Where external data is looked for; empty: the model file's own folder.
+  std::string external_data_dir;
+};
+
+struct OperatorCount {
+  std::string name;
+  int count = 0;
+};
+
+// One row per executed step, filled by Session::Profile.
+struct StepProfile {
+  std::string name;        // node name of the source model, the first of a fused group
+  std::string op;          // "Conv+Clip"
+  std::string kernel;      // "conv.indirect", "reference", …
+  std::string shape;       // output extents
+  int64_t macs = 0;        // multiply-accumulates, 0 where the notion has no sense
+  int64_t bytes = 0;       // inputs, outputs and weights, each counted once
+  int64_t parameters = 0;
+  double microseconds = 0;
+};
+
+// Totals for one set of input shapes.
+struct CostReport {
+  int64_t parameters = 0;        // elements of weights
+  int64_t parameter_bytes = 0;
+  int64_t macs = 0;
+  int64_t memory_access_bytes = 0;
+  int64_t arena_bytes = 0;       // planned peak of activations
+  int64_t naive_bytes = 0;       // sum of all activations, had none been reused
+  int64_t max_live_bytes = 0;    // lower bound for any plan
+  std::vector<StepProfile> steps;
+};
+
+class Model {
+ public:
+  // Reads, checks, and optimises a model file (.onnx). Errors: kNotFound, kInvalidArgument (malformed, with the place),
+  // kUnimplemented (lists every operator that is missing, with node names).
+  static Result<std::shared_ptr<const Model>> Load(const std::string& path, const LoadOptions& options = {});
+  // The same from bytes of a model file; external data is looked for in options.external_data_dir.
+  static Result<std::shared_ptr<const Model>> LoadBytes(std::span<const std::byte> bytes, const LoadOptions& options = {});
+  ~Model();
+
+  std::span<const PortInfo> inputs() const;
+  std::span<const PortInfo> outputs() const;
+  const std::map<std::string, std::string>& metadata() const;  // producer, opset, ir_version, custom keys
+  std::vector<OperatorCount> operators() const;                // of the graph as executed, sorted by name
+  int64_t parameters() const;
+  std::string Text() const;                                    // the optimised graph, readable form
+  // Checks names, types and extents of inputs against the model; what Session::Run checks too.
+  Status CheckInputs(std::span<const NamedTensor> inputs) const;
+  // Costs for these inputs (types and extents count, values matter only where they steer shapes).
+  Result<CostReport> Cost(std::span<const NamedTensor> inputs) const;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+struct SessionOptions {
+  int threads = 0;  // at most this many of the process's pool; 0: all usable CPUs
+};
+
+struct RunOptions {
+  std::vector<std::string> outputs;       // empty: all, in the model's order
+  std::function<bool()> cancelled;        // polled between steps; true ends the run with kCancelled
+};
+
+class Session {
+ public:
+  static Result<Session> Create(std::shared_ptr<const Model> model, const SessionOptions& options = {});
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Inputs by name, in any order. Outputs are owned by the caller and stay valid after further runs.
+  // Errors: kInvalidArgument (unknown or missing input, wrong type or shape), kCancelled, kResourceExhausted,
+  // and kInvalidArgument from operators whose data break their contract (index out of range…).
+  Result<std::vector<NamedValue>> Run(std::span<const NamedTensor> inputs, const RunOptions& options = {});
+  Result<std::vector<NamedValue>> Run(std::initializer_list<NamedTensor> inputs, const RunOptions& options = {}) {
+    return Run(std::span<const NamedTensor>(inputs.begin(), inputs.size()), options);
+  }
+  // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the next.
+  Status Prepare(std::span<const NamedTensor> inputs);
+  // Runs once, timing every step.
+  Result<std::vector<StepProfile>> Profile(std::span<const NamedTensor> inputs);
+  int64_t arena_bytes() const;  // the workspace as it stands, its high-water mark
+  const Model& model() const;
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// The name and version of the engine, and the SIMD target it runs on here: "AVX3".
+std::string_view Version();
+std::string SimdTarget();
+
+}  // namespace dunlin

@@ -1,0 +1,55 @@
+#include "tensor/dtype.h"
+
+namespace dunlin {
+namespace {
+struct Row {
+  DType type;
+  std::string_view name;
+  int bits;
+};
+constexpr Row kRows[] = {
+    {DType::kUndefined, "undefined", 0}, {DType::kF32, "f32", 32},   {DType::kF16, "f16", 16},
+    {DType::kBF16, "bf16", 16},          {DType::kF64, "f64", 64},   {DType::kI8, "i8", 8},
+    {DType::kI16, "i16", 16},            {DType::kI32, "i32", 32},   {DType::kI64, "i64", 64},
+    {DType::kU8, "u8", 8},               {DType::kU16, "u16", 16},   {DType::kU32, "u32", 32},
+    {DType::kU64, "u64", 64},            {DType::kBool, "bool", 8},  {DType::kString, "string", int(sizeof(std::string) * 8)},
+    {DType::kI4, "i4", 4},               {DType::kU4, "u4", 4},      {DType::kF8E4M3FN, "f8e4m3fn", 8},
+    {DType::kF8E4M3FNUZ, "f8e4m3fnuz", 8}, {DType::kF8E5M2, "f8e5m2", 8}, {DType::kF8E5M2FNUZ, "f8e5m2fnuz", 8},
+};
+}  // namespace
+
+std::string_view DTypeName(DType t) { return kRows[size_t(t)].name; }
+int DTypeBits(DType t) { return kRows[size_t(t)].bits; }
+
+Result<DType> ParseDType(std::string_view name) {
+  for (const Row& r : kRows)
+    if (r.name == name) return r.type;
+  return Fail(Code::kInvalidArgument, "no element type is called '{}'", name);
+}
+
+Half::Half(float v) {
+  const uint32_t u = std::bit_cast<uint32_t>(v);
+  const uint32_t sign = (u >> 16) & 0x8000u;
+  const uint32_t mag = u & 0x7fffffffu;
+  if (mag > 0x7f800000u) {
+    bits = uint16_t(sign | 0x7e00u | ((mag >> 13) & 0x3ffu));
+  } else if (mag >= 0x477ff000u) {  // rounds to 65536 or above
+    bits = uint16_t(sign | 0x7c00u);
+  } else if (mag >= 0x38800000u) {  // normal: rebias, round to nearest even
+    bits = uint16_t(sign | ((mag - 0x38000000u + 0xfffu + ((mag >> 13) & 1)) >> 13));
+  } else {  // subnormal: adding 0.5 leaves the rounded value in the low mantissa bits
+    const float m = std::bit_cast<float>(mag) + 0.5f;
+    bits = uint16_t(sign | (std::bit_cast<uint32_t>(m) - 0x3f000000u));
+  }
+}
+
+Half::operator float() const {
+  const uint32_t sign = uint32_t(bits & 0x8000u) << 16;
+  const uint32_t mag = bits & 0x7fffu;
+  if (mag >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((mag & 0x3ffu) << 13));
+  if (mag >= 0x400u) return std::bit_cast<float>(sign | ((mag << 13) + 0x38000000u));
+  const float f = float(mag) * 0x1p-24f;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(f) | sign);
+}
+
+}  // namespace dunlin
