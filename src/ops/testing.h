@@ -95,7 +95,8 @@ inline ::testing::AssertionResult Near(const Tensor& actual, const Tensor& expec
       if constexpr (kIsFloat<T>) {
         const double x = AsDouble(a), y = AsDouble(b);
         if (x == y || (std::isnan(x) && std::isnan(y)) ||
-            std::fabs(x - y) <= tol.abs + tol.rel * std::fabs(y))
+            (std::isfinite(x) && std::isfinite(y) &&
+             std::fabs(x - y) <= tol.abs + tol.rel * std::fabs(y)))
           continue;
       } else if constexpr (std::is_same_v<T, std::string> || std::is_same_v<T, bool>) {
         if (a == b) continue;
