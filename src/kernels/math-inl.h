@@ -1,0 +1,127 @@
+// Elementary functions on vectors of f32, for use inside SIMD functions: Exp, Log, Tanh, Sigmoid,
+// Erf. NaN gives NaN; ±Inf gives the limit. Polynomials and rational functions are our own minimax
+// fits (iteratively reweighted least squares, relative weight); the fit's error stands beside each,
+// the bound of the whole function, measured in math_test.cc on every target, above it. Not for f64:
+// the degrees suit 24-bit mantissas.
+#if defined(DUNLIN_KERNELS_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DUNLIN_KERNELS_MATH_INL_H_
+#undef DUNLIN_KERNELS_MATH_INL_H_
+#else
+#define DUNLIN_KERNELS_MATH_INL_H_
+#endif
+
+#include <limits>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace dunlin::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// c0 + c1 x + c2 x^2 + …, by Horner.
+template <class D, class V>
+HWY_INLINE V Polynomial(D d, V /*x*/, float c) {
+  return hn::Set(d, c);
+}
+template <class D, class V, class... C>
+HWY_INLINE V Polynomial(D d, V x, float c, C... rest) {
+  return hn::MulAdd(Polynomial(d, x, rest...), x, hn::Set(d, c));
+}
+
+// e^x, at most 2 ulp. Results below the least normal number are 0.
+template <class D, class V>
+HWY_INLINE V Exp(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  // n = round(x / ln 2) stands in the low mantissa bits of t, for |n| < 2^22.
+  const V magic = hn::Set(d, 12582912.0f);  // 1.5 * 2^23
+  const V t = hn::MulAdd(x, hn::Set(d, 1.44269504f), magic);
+  const V n = hn::Sub(t, magic);
+  // ln 2 in two parts; n times the first is exact.
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  // e^r = 1 + r + r^2 q(r) on |r| <= ln(2)/2; 3.3e-9.
+  const V q = Polynomial(d, r, 4.999999305e-1f, 1.666651479e-1f, 4.166845683e-2f, 8.369419043e-3f,
+                         1.381314236e-3f);
+  const V p = hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), hn::Set(d, 1.0f));
+  // Times 2^n: added to the exponent. Good for ln(FLT_MIN) <= x <= ln(FLT_MAX).
+  V y = hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(hn::BitCast(di, t))));
+  y = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), y);
+  // Not "x >": NaN must take the other branch.
+  const V inf = hn::Set(d, std::numeric_limits<float>::infinity());
+  return hn::IfThenElse(hn::Le(x, hn::Set(d, 88.72283f)), y, hn::Add(x, inf));
+}
+
+// Natural logarithm, at most 2 ulp. 0 gives -Inf, negative numbers NaN.
+template <class D, class V>
+HWY_INLINE V Log(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  const V zero = hn::Zero(d);
+  const auto tiny = hn::Lt(x, hn::Set(d, std::numeric_limits<float>::min()));
+  const V z = hn::IfThenElse(tiny, hn::Mul(x, hn::Set(d, 8388608.0f)), x);  // denormals: times 2^23
+  // x = 2^n m, with m in [sqrt(1/2), sqrt(2)): the integer 0x3f3504f3 is sqrt(1/2).
+  const auto offset = hn::Set(di, 0x3f3504f3);
+  const auto bits = hn::Sub(hn::BitCast(di, z), offset);
+  V n = hn::ConvertTo(d, hn::ShiftRight<23>(bits));
+  n = hn::Sub(n, hn::IfThenElseZero(tiny, hn::Set(d, 23.0f)));
+  const auto mantissa = hn::Add(hn::And(bits, hn::Set(di, 0x007fffff)), offset);
+  const V r = hn::Sub(hn::BitCast(d, mantissa), hn::Set(d, 1.0f));
+  // log(1 + r) = r - r^2/2 + r^3 q(r); 5.9e-9.
+  const V q = Polynomial(d, r, 3.333333171e-1f, -2.500082106e-1f, 2.000122667e-1f, -1.662335648e-1f,
+                         1.420176247e-1f, -1.316019505e-1f, 1.276155036e-1f, -7.634429906e-2f);
+  const V r2 = hn::Mul(r, r);
+  V y = hn::MulAdd(hn::Mul(r2, r), q, hn::Mul(n, hn::Set(d, -2.12194440e-4f)));
+  y = hn::Add(hn::NegMulAdd(r2, hn::Set(d, 0.5f), y), r);
+  y = hn::MulAdd(n, hn::Set(d, 0.693359375f), y);
+  const V inf = hn::Set(d, std::numeric_limits<float>::infinity());
+  y = hn::IfThenElse(hn::Lt(x, inf), y, hn::Add(x, inf));  // Inf and NaN
+  y = hn::IfThenElse(hn::Eq(x, zero), hn::Neg(inf), y);
+  return hn::IfThenElse(hn::Lt(x, zero), hn::Set(d, std::numeric_limits<float>::quiet_NaN()), y);
+}
+
+// 1 / (1 + e^-x), at most 4 ulp; 0 where the result is below the least normal number.
+template <class D, class V>
+HWY_INLINE V Sigmoid(D d, V x) {
+  const V one = hn::Set(d, 1.0f);
+  return hn::Div(one, hn::Add(one, Exp(d, hn::Neg(x))));
+}
+
+// x limited to [lo, hi]. NaN stays NaN, because x86 gives the second operand when one is NaN.
+template <class V>
+HWY_INLINE V Limit(V x, V lo, V hi) {
+  return hn::Min(hi, hn::Max(lo, x));
+}
+template <class D, class V>
+HWY_INLINE V LimitMagnitude(D d, V x, float limit) {
+  return Limit(x, hn::Set(d, -limit), hn::Set(d, limit));
+}
+
+// At most 6 ulp (7.2e-7 relative).
+template <class D, class V>
+HWY_INLINE V Tanh(D d, V x) {
+  const V c = LimitMagnitude(d, x, 9.02f);  // tanh(9.02) rounds to 1
+  const V t = hn::Mul(c, c);
+  // tanh(x) / x as a rational function of x^2; 1.4e-9.
+  const V p = Polynomial(d, t, 9.999999987e-1f, 1.367991460e-1f, 3.868327185e-3f, 2.800744875e-5f,
+                         3.058500197e-8f, -1.220345365e-11f);
+  const V q =
+      Polynomial(d, t, 1.0f, 4.701324666e-1f, 2.724583669e-2f, 3.938630171e-4f, 1.287365947e-6f);
+  return LimitMagnitude(d, hn::Div(hn::Mul(c, p), q), 1.0f);
+}
+
+// At most 6 ulp (7.2e-7 relative).
+template <class D, class V>
+HWY_INLINE V Erf(D d, V x) {
+  const V c = LimitMagnitude(d, x, 3.95f);  // erf(3.95) rounds to 1
+  const V t = hn::Mul(c, c);
+  // erf(x) / x as a rational function of x^2; 2.1e-8.
+  const V p = Polynomial(d, t, 1.128379144f, 1.915505706e-1f, 5.287548542e-2f, 3.808174278e-3f,
+                         2.846882968e-4f, 2.025909615e-6f);
+  const V q = Polynomial(d, t, 1.0f, 5.030899488e-1f, 1.145597354e-1f, 1.505511455e-2f,
+                         1.170729392e-3f, 3.783184741e-5f);
+  return LimitMagnitude(d, hn::Div(hn::Mul(c, p), q), 1.0f);
+}
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggle
