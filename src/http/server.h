@@ -1,0 +1,83 @@
+// The server process: what `dunlin serve` runs. Field names are those of the flags (Triton's, where
+// Triton has the flag), with '-' written as '_'.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace dunlin::serve {
+class Backend;
+}
+
+namespace dunlin::http {
+
+enum class ModelControlMode : uint8_t {
+  kNone,      // everything in the repositories is loaded at the start and stays
+  kPoll,      // the repositories are read again every repository_poll_secs
+  kExplicit,  // load_model at the start, then the load and unload requests
+};
+enum class LogFormat : uint8_t { kText, kJson };
+
+struct ServerOptions {
+  // Models.
+  std::vector<std::string> model_repository;  // one or more folders
+  ModelControlMode model_control_mode = ModelControlMode::kNone;
+  std::vector<std::string> load_model;  // kExplicit only; "*" is every model found
+  int repository_poll_secs = 15;
+  int model_load_thread_count = 4;
+  bool disable_auto_complete_config = false;
+  bool strict_readiness = true;  // ready only when every model that was asked for is ready
+  bool exit_on_error = true;     // a model that fails at the start ends the process
+  int max_queue_size = 1024;  // waiting requests per model version, unless its configuration says
+
+  // Front ends. Port 0: the system chooses, the log names it. An address is an IP address.
+  bool allow_http = true;
+  std::string http_address = "0.0.0.0";
+  int http_port = 8000;
+  int http_thread_count = 0;  // 0: one per usable CPU, at most 8
+  bool allow_grpc = true;     // accepted; gRPC is not served yet, the log says so
+  int grpc_port = 8001;
+  bool allow_metrics = true;
+  std::string metrics_address = "";  // empty: http_address
+  int metrics_port = 8002;
+
+  // Limits of the HTTP front end.
+  int64_t http_max_input_size = int64_t{64} << 20;    // JSON, decompressed bodies, one raw tensor
+  int64_t http_max_body_size = int64_t{512} << 20;    // a whole request with binary tensors
+  int64_t http_max_inflight_size = int64_t{2} << 30;  // bodies of all requests in progress together
+  int64_t http_max_header_size = int64_t{64} << 10;   // request line and headers
+  int http_max_connections = 4096;
+  int http_idle_timeout_secs = 75;  // a keep-alive connection with nothing to say
+  int http_read_timeout_secs = 30;  // a request's headers; also the longest gap inside a body
+
+  int exit_timeout_secs = 30;  // after SIGTERM: how long accepted requests may take
+
+  // Logs go to stderr.
+  int log_verbose = 0;
+  bool log_info = true;
+  LogFormat log_format = LogFormat::kText;
+};
+
+// Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Installs its
+// own handlers of these signals and ignores SIGPIPE: one call per process.
+// Errors: kInvalidArgument (options), kUnavailable (a port cannot be had), and what a model that
+// failed to load says (only with exit_on_error); kDeadlineExceeded when requests were still running
+// after exit_timeout_secs.
+Status RunServer(const ServerOptions& options);
+
+// The same with another engine behind it. Returns like RunServer; `started` is called once when
+// the ports are open (0 for a front end that is off).
+struct BoundPorts {
+  int http = 0;
+  int metrics = 0;
+};
+Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,
+                 const std::function<void(BoundPorts)>& started);
+
+}  // namespace dunlin::http
