@@ -1,0 +1,195 @@
+#!/usr/bin/python3
+"""Runs the sample models in Dunlin and in ONNX Runtime on the same inputs and compares every output.
+
+    tests/parity/parity.py [group…] [--models DIR] [--json FILE] [--threads N]
+
+Errors are elementwise: absolute |a - b|, relative |a - b| / max(|b|, 1 % of the largest |b| of the tensor), so that
+elements near zero are judged against the scale of their tensor. "agree" is the share of rows (last axis) where Dunlin's
+largest element is ONNX Runtime's largest too, or one equal to it within the bound. Exit code 1: a case fails; 77: the
+models or ONNX Runtime are not there (tools/fetch_ort.sh, dunlin models fetch), nothing was compared.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+import cases
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SKIPPED = 77
+BOUND = 1e-3
+
+
+class EngineError(Exception):
+    pass
+
+
+def call(command):
+    result = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT, timeout=600)
+    if result.returncode != 0:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        raise EngineError(f"exit code {result.returncode}: {lines[-1][:300]}")
+    return result.stdout
+
+
+def plain(name):
+    return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+class Engine:
+    """run(model file, {input: array}) → {output: array}."""
+
+    def __init__(self, title, command):
+        self.title = title
+        self.command = command
+
+    def run(self, model, arrays, names=None):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            words = [*self.command, model, "--output-dir", folder / "out"]
+            for i, (name, array) in enumerate(arrays.items()):
+                np.save(folder / f"{i}.npy", np.asarray(array, order="C"))
+                words += ["--input", f"{name}={folder / f'{i}.npy'}"]
+            stdout = call(words)
+            return self.read(folder / "out", stdout, names)
+
+
+class Peer(Engine):
+    def read(self, folder, stdout, names):
+        return {name: np.load(folder / f"{i}.npy") for i, name in enumerate(json.loads(stdout)["outputs"])}
+
+
+class Dunlin(Engine):
+    def read(self, folder, stdout, names):
+        files = {plain(path.stem): path for path in folder.glob("*.npy")}
+        missing = [name for name in names if plain(name) not in files]
+        if missing:
+            raise EngineError(f"no output {missing[0]!r} among {sorted(files)}")
+        return {name: np.load(files[plain(name)]) for name in names}
+
+
+def compare(got, want):
+    """Max absolute and relative error and arg-max agreement of one tensor, or what makes them incomparable."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return {"problem": f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"}
+    if want.dtype.kind != "f":
+        return {"abs": float((got != want).sum()), "rel": float((got != want).any()), "agree": 1.0}
+    got, want = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(want)
+    same_odd = (got == want) | (np.isnan(got) & np.isnan(want))
+    if not (finite == np.isfinite(got)).all() or not same_odd[~finite].all():
+        return {"problem": f"{int((finite != np.isfinite(got)).sum())} elements are NaN or infinite on one side only"}
+    if not finite.any():
+        return {"abs": 0.0, "rel": 0.0, "agree": 1.0}
+    difference = np.abs(got - want, where=finite, out=np.zeros(want.shape))
+    scale = 0.01 * np.abs(want[finite]).max()
+    relative = difference / np.maximum(np.maximum(np.abs(want, where=finite, out=np.zeros(want.shape)), scale), 1e-30)
+    return {"abs": float(difference.max()), "rel": float(relative.max()), "agree": agreement(got, want)}
+
+
+def agreement(got, want):
+    if want.ndim == 0 or want.shape[-1] < 2:
+        return 1.0
+    got, want = (np.nan_to_num(a).reshape(-1, a.shape[-1]) for a in (got, want))
+    chosen = np.take_along_axis(want, got.argmax(-1)[:, None], -1)[:, 0]
+    best = want.max(-1)
+    return float((best - chosen <= BOUND * np.maximum(np.abs(best), 1e-30)).mean())
+
+
+class Comparison:
+    def __init__(self, models, threads):
+        self.models = models
+        words = ["--threads", threads]
+        self.peer = Peer("ONNX Runtime", ["node", ROOT / "tools/ort_worker.mjs", *words])
+        self.dunlin = Dunlin("Dunlin", [ROOT / "build/release/dunlin", "run", *words])
+
+    def path(self, model):
+        return self.models / model / "1" / "model.onnx"
+
+    def run_steps(self, engine, case, steps, names=None):
+        results = []
+        for step in steps:
+            arrays = {name: results[-1][value.output] if isinstance(value, cases.Carried) else value
+                      for name, value in step.items()}
+            results.append(engine.run(self.path(case.model), arrays, names))
+        return results
+
+    def run(self, case):
+        """One row of the report."""
+        row = {"case": case.name, "abs": 0.0, "rel": 0.0, "agree": 1.0, "outputs": {}, "means": "", "problem": ""}
+        try:
+            steps = list(case.steps(lambda model, arrays: self.peer.run(self.path(model), arrays)))
+            want = self.run_steps(self.peer, case, steps)
+            if case.means:
+                row["means"] = case.means(want)
+        except (EngineError, AssertionError) as error:
+            return {**row, "problem": f"ONNX Runtime: {error}"}
+        try:
+            got = self.run_steps(self.dunlin, case, steps, list(want[0]))
+        except EngineError as error:
+            return {**row, "problem": f"Dunlin: {error}"}
+        self.judge(case, row, got, want)
+        return row
+
+    def judge(self, case, row, got, want):
+        for i, (ours, theirs) in enumerate(zip(got, want)):
+            for name, tensor in theirs.items():
+                result = compare(ours[name], tensor)
+                place = f"{name}, step {i + 1}" if len(want) > 1 else name
+                row["outputs"][place] = result
+                if "problem" in result:
+                    row["problem"] = row["problem"] or f"{place}: {result['problem']}"
+                    continue
+                if result["rel"] > max(row["rel"], BOUND):
+                    row["problem"] = f"{place}: relative error {result['rel']:.2g}"
+                row["abs"], row["rel"] = max(row["abs"], result["abs"]), max(row["rel"], result["rel"])
+                row["agree"] = min(row["agree"], result["agree"])
+        if row["agree"] < 1 and not row["problem"]:
+            row["problem"] = "arg-max differs"
+        if case.means and not row["problem"]:
+            try:
+                row["means"] = case.means(got)
+            except AssertionError as error:
+                row["problem"] = f"Dunlin: {error}"
+
+
+def print_table(rows):
+    width = max(len(row["case"]) for row in rows)
+    print(f"{'case':{width}}  {'max abs':>9}  {'max rel':>9}  {'agree':>7}  result")
+    for row in rows:
+        result = f"FAILED {row['problem']}" if row["problem"] else f"ok     {row['means']}"
+        print(f"{row['case']:{width}}  {row['abs']:9.2e}  {row['rel']:9.2e}  {100 * row['agree']:6.2f}%  {result}")
+    failed = sum(bool(row["problem"]) for row in rows)
+    print(f"{len(rows) - failed} of {len(rows)} cases within a relative error of {BOUND:g}")
+    return failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", help="ocr, silero, wakeword, detectors (default: all)")
+    parser.add_argument("--models", type=pathlib.Path, default=ROOT / "build/models", help="model repository")
+    parser.add_argument("--json", type=pathlib.Path, help="write all figures to this file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    args = parser.parse_args()
+    comparison = Comparison(args.models.resolve(), args.threads)
+    groups = cases.groups(lambda: (args.models / "ppocr_rec/labels.txt").read_text().splitlines())
+    chosen = [case for name in args.groups or groups for case in groups[name] if args.only in case.name]
+    absent = sorted({case.model for case in chosen if not comparison.path(case.model).exists()})
+    if not (ROOT / "build/npm/node_modules/onnxruntime-node").exists() or absent:
+        print(f"skipped: not there: {', '.join(absent) or 'ONNX Runtime (tools/fetch_ort.sh)'}")
+        return SKIPPED
+    rows = [comparison.run(case) for case in chosen]
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    return 1 if print_table(rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
