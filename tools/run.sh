@@ -1,0 +1,94 @@
+#!/bin/bash
+# From a bare machine to a server that answers.
+#   tools/run.sh [--port 8000] [--seconds N]      gRPC and metrics use the two ports after --port
+source "$(dirname "$0")/step.sh"
+port=8000 seconds=0
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --port) port=$2 && shift 2 ;;
+    --seconds) seconds=$2 && shift 2 ;;
+    *) die "unknown option '$1'" ;;
+  esac
+done
+[[ $port =~ ^[0-9]+$ && $port -ge 1 && $port -le 65533 ]] || die "PORT=$port: give a number from 1 to 65533"
+[[ $seconds =~ ^[0-9]+$ ]] || die "SECONDS=$seconds: give a whole number"
+dunlin=build/release/dunlin
+repository=build/models
+url=localhost:$port
+
+busy() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+check_ports() {
+  local p
+  for p in "$port" $((port + 1)) $((port + 2)); do
+    busy "$p" && die "port $p is in use: stop that program, or choose another with 'make run PORT=9000'"
+  done
+  return 0
+}
+
+lay_out_tiny() {
+  tools/tiny_repository.sh "$repository"
+}
+
+fetch_samples() {
+  "$dunlin" models fetch --dir "$repository" && return
+  echo "the sample models could not be fetched: the server starts with the model that ships with Dunlin, tiny_fashion"
+}
+
+wait_until_ready() {
+  local i
+  for ((i = 0; i < 600; i++)); do
+    kill -0 "$server" 2>/dev/null || { wait "$server" || true; die "the server ended before it was ready, see above"; }
+    curl -sf -o /dev/null "$url/v2/health/ready" && return
+    sleep 0.2
+  done
+  die "the server was not ready after 120 s"
+}
+
+show() {
+  cat <<TEXT
+
+Loaded: $(curl -sf -X POST "$url/v2/repository/index" | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | tr '\n' ' ')
+
+  http://$url/v2                       inference (Open Inference Protocol)
+  http://$url/v2/models/tiny_fashion   one model's inputs and outputs
+  http://localhost:$((port + 2))/metrics          Prometheus metrics
+
+Try, in another terminal in this folder:
+
+  curl -s $url/v2/models/tiny_fashion/infer -d @assets/tiny_fashion_request.json
+  $dunlin infer tiny_fashion --url $url --image image=assets/tiny_fashion_boot.png --scale 255 --labels assets/tiny_fashion_labels.txt
+
+Stop with Ctrl-C.
+TEXT
+}
+
+server=
+stop() {
+  trap - INT TERM EXIT
+  [[ -n $server ]] || return 0
+  kill -TERM "$server" 2>/dev/null || true
+  wait "$server" || die "the server ended with code $?"
+}
+
+step "Debian packages" tools/setup.sh build run
+step "ports" check_ports
+tools/build.sh release dunlin
+step "shipped model" lay_out_tiny
+step "sample models" fetch_samples
+say "server"
+# In the background so that signals reach this shell at once; it stops the server.
+"$dunlin" serve --model-repository "$repository" --http-port "$port" --grpc-port $((port + 1)) \
+  --metrics-port $((port + 2)) &
+server=$!
+trap 'stop; exit 0' INT TERM
+trap stop EXIT
+wait_until_ready
+show
+if [[ $seconds -gt 0 ]]; then
+  sleep "$seconds" &
+  wait $! || true
+  stop
+  echo "stopped after $seconds s, as asked"
+else
+  wait "$server"
+fi
