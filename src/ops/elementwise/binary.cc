@@ -1,0 +1,308 @@
+#include "ops/elementwise/binary.h"
+
+#include "ops/elementwise/elementwise.h"
+
+namespace dunlin {
+
+void PropagateShape(InferContext& ctx, ExtentFn extent) {
+  // The entries of a small integer input; values of initialisers are exact, even negative.
+  struct Entries {
+    Dims v;
+    bool exact = false;
+  };
+  const auto entries = [&](int i) -> std::optional<Entries> {
+    if (const Tensor* t = ctx.value(i)) {
+      if (t->rank() > 1 || !IsInteger(t->dtype())) return std::nullopt;
+      const auto ints = ToInts(*t);
+      if (!ints) return std::nullopt;
+      return Entries{Dims(std::span<const int64_t>(*ints)), true};
+    }
+    auto s = ctx.shape_value(i);
+    if (!s) return std::nullopt;
+    return Entries{std::move(*s), false};
+  };
+  const auto a = entries(0), b = entries(1);
+  if (!a || !b) return;
+  if (!ctx.input(0).ranked || !ctx.input(1).ranked) return;
+  if (ctx.input(0).dims.rank() > 1 || ctx.input(1).dims.rank() > 1) return;
+  const size_t n = a->v.size() == 1 ? b->v.size() : a->v.size();
+  if ((a->v.size() != n && a->v.size() != 1) || (b->v.size() != n && b->v.size() != 1)) return;
+  // What an entry is at run time is only comparable when it is a number or a symbol.
+  const auto usable = [](const Entries& e, int64_t v) { return e.exact || IsKnown(v); };
+  Dims out;
+  for (size_t i = 0; i < n; ++i) {
+    const int64_t x = a->v[a->v.size() == 1 ? 0 : i], y = b->v[b->v.size() == 1 ? 0 : i];
+    int64_t r = kUnknownDim;
+    if (usable(*a, x) && usable(*b, y)) {
+      const auto known = extent(x, y);
+      if (known && *known >= 0) r = *known;
+    } else if (usable(*b, y) && IsSymbol(x) && extent(7, y) == 7 && extent(11, y) == 11) {
+      r = x;  // x + 0, x - 0, x * 1, x / 1
+    } else if (usable(*a, x) && IsSymbol(y) && extent(x, 7) == 7 && extent(x, 11) == 11) {
+      r = y;
+    } else if (IsSymbol(x) && x == y && extent(7, 7) == extent(11, 11)) {
+      r = *extent(7, 7);  // x - x, x / x
+    }
+    out.push_back(r);
+  }
+  ctx.SetShapeValue(0, std::move(out));
+}
+
+namespace {
+
+struct AddFn {
+  static constexpr std::string_view kName = "Add";
+  using Types = Numbers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C a, C b) const {
+    return WrapAdd(a, b);
+  }
+  static std::optional<int64_t> Extent(int64_t a, int64_t b) { return WrapAdd(a, b); }
+};
+struct SubFn {
+  static constexpr std::string_view kName = "Sub";
+  using Types = Numbers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C a, C b) const {
+    return WrapSub(a, b);
+  }
+  static std::optional<int64_t> Extent(int64_t a, int64_t b) { return WrapSub(a, b); }
+};
+struct MulFn {
+  static constexpr std::string_view kName = "Mul";
+  using Types = Numbers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C a, C b) const {
+    return WrapMul(a, b);
+  }
+  static std::optional<int64_t> Extent(int64_t a, int64_t b) { return WrapMul(a, b); }
+};
+struct DivFn {
+  static constexpr std::string_view kName = "Div";
+  using Types = Numbers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C a, C b) const {
+    return SafeDiv(a, b);
+  }
+  static std::optional<int64_t> Extent(int64_t a, int64_t b) { return SafeDiv(a, b); }
+};
+
+// x for x >= 0, slope * x below; the slope broadcasts to x.
+struct PReluFn {
+  static constexpr std::string_view kName = "PRelu";
+  using Types = Numbers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C x, C slope) const {
+    return x < C(0) ? WrapMul(x, slope) : x;
+  }
+};
+
+// fmod = 0: the remainder has the divisor's sign (integers only); fmod = 1: the dividend's, as C's
+// fmod.
+struct ModFn {
+  static constexpr std::string_view kName = "Mod";
+  using Types = Numbers;
+  struct Attrs {
+    bool fmod = false;
+    template <class V>
+    void Visit(V& v) {
+      v("fmod", fmod);
+    }
+  } a;
+  static Status Check(const Attrs& attrs, DType t) {
+    if (IsFloat(t) && !attrs.fmod)
+      return Fail(Code::kInvalidArgument, "Mod: elements of type {} need fmod=1", DTypeName(t));
+    return {};
+  }
+  template <class C>
+  C operator()(C x, C y) const {
+    if constexpr (std::is_integral_v<C>) {
+      const C r = SafeRem(x, y);
+      return !a.fmod && r != 0 && (r < 0) != (y < 0) ? WrapAdd(r, y) : r;
+    } else {
+      return std::fmod(x, y);
+    }
+  }
+};
+
+template <class Op>
+struct Logical {
+  using Types = Booleans;
+  using Attrs = NoAttrs;
+  bool operator()(bool a, bool b) const { return Op{}(a, b); }
+};
+struct AndFn : Logical<std::bit_and<>> {
+  static constexpr std::string_view kName = "And";
+};
+struct OrFn : Logical<std::bit_or<>> {
+  static constexpr std::string_view kName = "Or";
+};
+struct XorFn : Logical<std::bit_xor<>> {
+  static constexpr std::string_view kName = "Xor";
+};
+
+template <class Op>
+struct Bitwise {
+  using Types = Integers;
+  using Attrs = NoAttrs;
+  template <class C>
+  C operator()(C a, C b) const {
+    return static_cast<C>(Op{}(a, b));
+  }
+};
+struct BitwiseAndFn : Bitwise<std::bit_and<>> {
+  static constexpr std::string_view kName = "BitwiseAnd";
+};
+struct BitwiseOrFn : Bitwise<std::bit_or<>> {
+  static constexpr std::string_view kName = "BitwiseOr";
+};
+struct BitwiseXorFn : Bitwise<std::bit_xor<>> {
+  static constexpr std::string_view kName = "BitwiseXor";
+};
+
+struct BitShiftFn {
+  static constexpr std::string_view kName = "BitShift";
+  using Types = UnsignedIntegers;
+  struct Attrs {
+    std::string direction;
+    template <class V>
+    void Visit(V& v) {
+      v("direction", direction);
+    }
+  };
+  explicit BitShiftFn(const Attrs& a) : left(a.direction == "LEFT") {}
+  static Status Check(const Attrs& a, DType) {
+    if (a.direction != "LEFT" && a.direction != "RIGHT")
+      return Fail(Code::kInvalidArgument, "BitShift: direction is '{}', not LEFT or RIGHT",
+                  a.direction);
+    return {};
+  }
+  template <class C>
+  C operator()(C x, C by) const {
+    if (by >= C(8 * sizeof(C))) return 0;
+    return static_cast<C>(left ? uint64_t(x) << by : uint64_t(x) >> by);
+  }
+  bool left;
+};
+
+template <class Op, class TypeSet>
+struct Compare {
+  using Types = TypeSet;
+  using Attrs = NoAttrs;
+  using Output = bool;
+  template <class C>
+  bool operator()(const C& a, const C& b) const {
+    return Op{}(a, b);
+  }
+};
+struct EqualFn : Compare<std::equal_to<>, AnyType> {
+  static constexpr std::string_view kName = "Equal";
+};
+struct LessFn : Compare<std::less<>, Numbers> {
+  static constexpr std::string_view kName = "Less";
+};
+struct LessOrEqualFn : Compare<std::less_equal<>, Numbers> {
+  static constexpr std::string_view kName = "LessOrEqual";
+};
+struct GreaterFn : Compare<std::greater<>, Numbers> {
+  static constexpr std::string_view kName = "Greater";
+};
+struct GreaterOrEqualFn : Compare<std::greater_equal<>, Numbers> {
+  static constexpr std::string_view kName = "GreaterOrEqual";
+};
+
+// The exponent has a type of its own; the result has the base's.
+struct Pow {
+  using Attrs = NoAttrs;
+
+  static Status Infer(const Attrs&, InferContext& ctx) {
+    TRY(CheckType<Numbers>(ctx.dtype(0), "Pow"));
+    TRY(CheckType<Numbers>(ctx.dtype(1), "Pow"));
+    return InferBroadcast(ctx, "Pow", ctx.dtype(0), 0, 2);
+  }
+
+  // Integer powers modulo 2^bits; negative powers truncate to zero but for the bases 1 and -1.
+  template <class T>
+  static T IntPow(T base, int64_t n) {
+    if (n < 0) {
+      if (base == T(1)) return base;
+      if (std::is_signed_v<T> && base == static_cast<T>(-1)) return n % 2 == 0 ? T(1) : base;
+      return 0;
+    }
+    T result = 1;
+    for (; n > 0; n >>= 1) {
+      if (n & 1) result = WrapMul(result, base);
+      base = WrapMul(base, base);
+    }
+    return result;
+  }
+
+  template <class T, class E>
+  static T Power(T base, E exponent) {
+    if constexpr (std::is_integral_v<T> && std::is_integral_v<E>) {
+      return IntPow(base, int64_t(exponent));
+    } else if constexpr (std::is_integral_v<T>) {
+      const double p = std::pow(double(base), Widen(exponent));
+      if (!(p > -0x1p63 && p < 0x1p63)) return std::numeric_limits<T>::min();
+      return static_cast<T>(static_cast<int64_t>(p));
+    } else {
+      return Narrow<T>(std::pow(Widen(base), double(Widen(exponent))));
+    }
+  }
+
+  static Status Reference(const Attrs&, RunContext& ctx) {
+    const TensorView &a = ctx.in(0), &b = ctx.in(1);
+    TensorView& y = ctx.out(0);
+    const auto plan = PlanBroadcast<2>(y.dims, {std::span<const int64_t>(a.dims), b.dims});
+    if (y.count() == 0) return {};
+    return VisitTypes<Numbers>(a.dtype, "Pow", [&]<class T>(TypeTag<T>) -> Status {
+      return VisitTypes<Numbers>(b.dtype, "Pow", [&]<class E>(TypeTag<E>) -> Status {
+        const int64_t cols = plan.cols(), sa = plan.strides[0].back(), sb = plan.strides[1].back();
+        const T* pa = a.as<T>();
+        const E* pb = b.as<E>();
+        T* py = y.mut<T>();
+        ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 2>& in) {
+          for (int64_t i = 0; i < cols; ++i)
+            py[out + i] = Power(pa[in[0] + i * sa], pb[in[1] + i * sb]);
+        });
+        return {};
+      });
+    });
+  }
+};
+
+template <class F>
+OpDef Row(int in_place = -2) {
+  return Declare<Binary<F>>(F::kName, {.min_inputs = 2, .max_inputs = 2, .in_place = in_place});
+}
+
+}  // namespace
+
+std::vector<OpDef> BinaryOps() {
+  return {Row<AddFn>(),
+          Row<SubFn>(),
+          Row<MulFn>(),
+          Row<DivFn>(),
+          Row<PReluFn>(),
+          Row<ModFn>(),
+          Row<AndFn>(),
+          Row<OrFn>(),
+          Row<XorFn>(),
+          Row<BitwiseAndFn>(),
+          Row<BitwiseOrFn>(),
+          Row<BitwiseXorFn>(),
+          Row<BitShiftFn>(),
+          Row<EqualFn>(-1),
+          Row<LessFn>(-1),
+          Row<LessOrEqualFn>(-1),
+          Row<GreaterFn>(-1),
+          Row<GreaterOrEqualFn>(-1),
+          Declare<Pow>("Pow", {.min_inputs = 2, .max_inputs = 2, .in_place = 0})};
+}
+
+}  // namespace dunlin
