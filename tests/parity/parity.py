@@ -103,11 +103,11 @@ def agreement(got, want):
 
 
 class Comparison:
-    def __init__(self, models, threads):
+    def __init__(self, models, threads, dunlin):
         self.models = models
         words = ["--threads", threads]
         self.peer = Peer("ONNX Runtime", ["node", ROOT / "tools/ort_worker.mjs", *words])
-        self.dunlin = Dunlin("Dunlin", [ROOT / "build/release/dunlin", "run", *words])
+        self.dunlin = Dunlin("Dunlin", [dunlin, "run", *words])
 
     def path(self, model):
         return self.models / model / "1" / "model.onnx"
@@ -174,11 +174,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", help="ocr, silero, wakeword, detectors (default: all)")
     parser.add_argument("--models", type=pathlib.Path, default=ROOT / "build/models", help="model repository")
+    parser.add_argument("--dunlin", type=pathlib.Path, default=ROOT / "build/release/dunlin", help="the binary")
     parser.add_argument("--json", type=pathlib.Path, help="write all figures to this file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     args = parser.parse_args()
-    comparison = Comparison(args.models.resolve(), args.threads)
+    comparison = Comparison(args.models.resolve(), args.threads, args.dunlin.resolve())
     groups = cases.groups(lambda: (args.models / "ppocr_rec/labels.txt").read_text().splitlines())
     chosen = [case for name in args.groups or groups for case in groups[name] if args.only in case.name]
     absent = sorted({case.model for case in chosen if not comparison.path(case.model).exists()})

@@ -1,0 +1,167 @@
+#!/usr/bin/python3
+"""Times Dunlin against ONNX Runtime: same model, inputs and thread count, in turns in one run.
+
+    bench/compare.py [model…] [--threads 1,2] [--rounds 15] [--markdown FILE] [--json FILE]
+
+A model is a name of bench/models.json. Both engines stay loaded and take turns of equal length, so that a change in
+the machine's load meets both. The figure of a round is median(ONNX Runtime) / median(Dunlin): above 1, Dunlin is
+faster. The table gives the median over the rounds with the 10th and 90th percentile.
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+EXPORTS = ROOT / "build/bench-models"
+TURN_SECONDS = 0.25  # long enough for a median, short against changes of load
+PAUSE_SECONDS = 0.02  # lets the other engine's spinning threads come to rest
+
+
+class Worker:
+    """An engine in its own process, with one model loaded."""
+
+    def __init__(self, command, model, threads, inputs):
+        words = [*command, model, "--threads", threads]
+        for name, path in inputs.items():
+            words += ["--input", f"{name}={path}"]
+        self.process = subprocess.Popen([str(word) for word in words], cwd=ROOT, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker ended with code {self.process.wait()}")
+        return line
+
+    def run(self, count):
+        """Milliseconds of `count` runs."""
+        self.process.stdin.write(f"{count}\n")
+        self.process.stdin.flush()
+        return [float(word) for word in self.read().split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
+def make_input(spec, generator):
+    kind, shape = np.dtype(spec.get("type", "float32")), spec["shape"]
+    if "fill" in spec:
+        return np.full(shape, spec["fill"], kind)
+    if kind.kind == "f":
+        return generator.uniform(-1, 1, shape).astype(kind)
+    return generator.integers(0, spec.get("below", 2), shape).astype(kind)
+
+
+def model_path(entry, samples):
+    if "export" in entry:
+        path = EXPORTS / f"{entry['export']}.onnx"
+        if not path.exists():
+            subprocess.run(["/usr/bin/python3", ROOT / "bench/export_models.py", EXPORTS, entry["export"]], check=True)
+        return path
+    return samples / entry["sample"] / "1" / "model.onnx" if "sample" in entry else pathlib.Path(entry["path"])
+
+
+def runs_per_turn(worker):
+    worker.run(2)
+    return max(3, min(2000, round(TURN_SECONDS * 1000 / statistics.median(worker.run(3)))))
+
+
+def measure(entry, path, threads, rounds):
+    generator = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {}
+        for i, (name, spec) in enumerate(entry["inputs"].items()):
+            inputs[name] = f"{folder}/{i}.npy"
+            np.save(inputs[name], make_input(spec, generator))
+        commands = ([ROOT / "build/release/bench_worker"], ["node", ROOT / "tools/ort_worker.mjs"])
+        dunlin, peer = (Worker(command, path, threads, inputs) for command in commands)
+        try:
+            turns = [(worker, runs_per_turn(worker)) for worker in (dunlin, peer)]
+            times = []
+            for _ in range(rounds):
+                times.append([])
+                for worker, count in turns:
+                    time.sleep(PAUSE_SECONDS)
+                    times[-1].append(statistics.median(worker.run(count)))
+        finally:
+            dunlin.close()
+            peer.close()
+    return summarise(entry["name"], threads, times)
+
+
+def summarise(name, threads, times):
+    ratios = [theirs / ours for ours, theirs in times]
+    low, high = np.percentile(ratios, [10, 90])
+    return {"model": name, "threads": threads, "ratio": statistics.median(ratios), "p10": low, "p90": high,
+            "dunlin_ms": statistics.median(ours for ours, _ in times),
+            "ort_ms": statistics.median(theirs for _, theirs in times)}
+
+
+def geometric_mean(values):
+    return math.exp(statistics.fmean(math.log(value) for value in values))
+
+
+def table(rows):
+    """Markdown: one line per model and thread count, one mean per thread count."""
+    lines = ["| model | threads | Dunlin ms | ONNX Runtime ms | ratio | p10–p90 |",
+             "|---|---:|---:|---:|---:|---:|"]
+    for row in rows:
+        lines.append("| {model} | {threads} | {dunlin_ms:.3f} | {ort_ms:.3f} | **{ratio:.2f}** | {p10:.2f}–{p90:.2f} |"
+                     .format(**row))
+    for threads in sorted({row["threads"] for row in rows}):
+        ratios = [row["ratio"] for row in rows if row["threads"] == threads]
+        lines.append(f"| geometric mean of {len(ratios)} | {threads} | | | **{geometric_mean(ratios):.2f}** | "
+                     f"{min(ratios):.2f}–{max(ratios):.2f} (all) |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--samples", type=pathlib.Path, default=ROOT / "build/models", help="repository of sample models")
+    parser.add_argument("--list", type=pathlib.Path, default=ROOT / "bench/models.json", help="the models to choose from")
+    parser.add_argument("--markdown", type=pathlib.Path)
+    parser.add_argument("--json", type=pathlib.Path)
+    args = parser.parse_args()
+    entries = {entry["name"]: entry for entry in json.loads(args.list.read_text())}
+    unknown = [name for name in args.models if name not in entries]
+    if unknown:
+        parser.error(f"no model {unknown[0]}: choose from {' '.join(entries)}")
+    rows, failed = [], []
+    for name in args.models or entries:
+        path = model_path(entries[name], args.samples.resolve())
+        for threads in map(int, args.threads.split(",")):
+            if not path.exists():
+                failed.append(f"{name}: {path} is not there (dunlin models fetch --dir {args.samples})")
+                break
+            try:
+                rows.append(measure(entries[name], path, threads, args.rounds))
+                print("{model}, {threads} thread(s): {dunlin_ms:.3f} ms against {ort_ms:.3f} ms, ratio {ratio:.2f} "
+                      "({p10:.2f}–{p90:.2f})".format(**rows[-1]), flush=True)
+            except RuntimeError as error:
+                failed.append(f"{name}, {threads} thread(s): {error}")
+    if rows:
+        print("\n" + table(rows))
+        if args.markdown:
+            args.markdown.write_text(table(rows) + "\n")
+        if args.json:
+            args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print("".join(f"\nfailed: {line}" for line in failed))
+    return 1 if failed or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
