@@ -24,6 +24,13 @@ void ActivateInPlace(const ActivationParams& p, float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(ActivateSpan)(p, x, size_t(count));
 }
 
+Result<ActivationParams> ReadActivation(int64_t kind, float a, float b) {
+  if (kind < 0 || kind >= kActivationCount)
+    return Fail(Code::kInvalidArgument, "activation {} is not one of 0 to {}", kind,
+                kActivationCount - 1);
+  return ActivationParams{Activation(kind), a, b};
+}
+
 double ActivateReference(const ActivationParams& p, double x) {
   const auto limit = [](double v, double lo, double hi) { return v < lo ? lo : v > hi ? hi : v; };
   switch (p.kind) {

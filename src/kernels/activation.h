@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "base/result.h"
+
 namespace dunlin {
 
 // The numbers are stored in graphs (the `activation` attribute of FusedConv and FusedMatMul).
@@ -25,6 +27,10 @@ struct ActivationParams {
   Activation kind = Activation::kNone;
   float a = 0, b = 0;
 };
+
+// From the attributes of a fused operator. kInvalidArgument when the number is not one of the
+// enum's.
+Result<ActivationParams> ReadActivation(int64_t kind, float a, float b);
 
 // The specification, in double.
 double ActivateReference(const ActivationParams& p, double x);

@@ -1,0 +1,152 @@
+#include <limits>
+
+#include "ops/testing.h"
+
+namespace dunlin::testing {
+namespace {
+
+Tensor Counting(const Dims& dims) {
+  Tensor t = Tensor::Create(DType::kF32, dims).value();
+  for (int64_t i = 0; i < t.count(); ++i) t.mut<float>()[i] = float(i + 1);
+  return t;
+}
+Tensor F(const Dims& dims, std::initializer_list<float> v) { return Tensor::Of<float>(dims, v); }
+using Ints = std::vector<int64_t>;
+
+TEST(MaxPool, TakesTheLargestAndItsPlace) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{2, 2}).Attr("strides", Ints{2, 2}).Input(Counting({1, 1, 5, 5}));
+  t.Outputs(2);
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 2, 2}, {7, 9, 17, 19})));
+  EXPECT_TRUE(Near(t.Reference().value()[1], Tensor::Of<int64_t>({1, 1, 2, 2}, {6, 8, 16, 18})));
+  t.Attr("storage_order", 1);
+  EXPECT_TRUE(Near(t.Reference().value()[1], Tensor::Of<int64_t>({1, 1, 2, 2}, {6, 16, 8, 18})));
+  t.ExpectInferIsTotal();
+}
+
+TEST(MaxPool, CeilModeAddsAPartialWindow) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{3, 3}).Attr("strides", Ints{2, 2}).Attr("ceil_mode", 1);
+  t.Input(Counting({1, 1, 4, 4}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 2, 2}, {11, 12, 15, 16})));
+}
+
+TEST(MaxPool, AWindowThatWouldBeginInTheEndPaddingIsDropped) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{1}).Attr("strides", Ints{2}).Attr("ceil_mode", 1);
+  t.Input(Counting({1, 1, 2}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 1}, {1})));
+}
+
+TEST(MaxPool, SameLowerPadsMoreAtTheBeginning) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{2}).Attr("auto_pad", "SAME_LOWER").Input(F({1, 1, 3}, {3, 1, 2}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 3}, {3, 3, 2})));
+  OpTest u("MaxPool");
+  u.Attr("kernel_shape", Ints{2}).Attr("auto_pad", "SAME_UPPER").Input(F({1, 1, 3}, {3, 1, 2}));
+  EXPECT_TRUE(Near(u.Reference().value()[0], F({1, 1, 3}, {3, 2, 2})));
+}
+
+TEST(MaxPool, WorksOnBytes) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{2, 2}).Input(Tensor::Of<int8_t>({1, 1, 2, 2}, {-5, -3, -9, -4}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], Tensor::Of<int8_t>({1, 1, 1, 1}, {-3})));
+}
+
+TEST(AveragePool, CountsPaddingOnlyWhenAsked) {
+  OpTest t("AveragePool");
+  t.Attr("kernel_shape", Ints{3}).Attr("pads", Ints{1, 1}).Input(F({1, 1, 3}, {3, 6, 9}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 3}, {4.5f, 6, 7.5f})));
+  t.Attr("count_include_pad", 1);
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 3}, {3, 6, 5})));
+}
+
+TEST(AveragePool, AnOverhangOfCeilModeIsNotPadding) {
+  OpTest t("AveragePool");
+  t.Attr("kernel_shape", Ints{3}).Attr("strides", Ints{2}).Attr("ceil_mode", 1);
+  t.Attr("count_include_pad", 1).Input(F({1, 1, 4}, {1, 2, 3, 5}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 2}, {2, 4})));
+}
+
+TEST(AveragePool, Dilates) {
+  OpTest t("AveragePool");
+  t.Attr("kernel_shape", Ints{2}).Attr("dilations", Ints{2}).Input(F({1, 1, 4}, {1, 2, 5, 8}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 2}, {3, 5})));
+}
+
+TEST(LpPool, TakesTheNorm) {
+  OpTest t("LpPool");
+  t.Attr("kernel_shape", Ints{2}).Attr("p", 2).Input(F({1, 1, 3}, {3, -4, 0}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 2}, {5, 4})));
+  OpTest u("LpPool");
+  u.Attr("kernel_shape", Ints{2}).Attr("p", 0).Input(F({1, 1, 3}, {3, -4, 0}));
+  EXPECT_FALSE(u.Reference().has_value());
+}
+
+TEST(GlobalPools, ReduceEveryPlane) {
+  const Tensor x = F({1, 2, 2, 2}, {1, 2, 3, 4, -1, -2, -3, -6});
+  OpTest average("GlobalAveragePool"), max("GlobalMaxPool"), lp("GlobalLpPool");
+  EXPECT_TRUE(Near(average.Input(x).Reference().value()[0], F({1, 2, 1, 1}, {2.5f, -3})));
+  EXPECT_TRUE(Near(max.Input(x).Reference().value()[0], F({1, 2, 1, 1}, {4, -1})));
+  EXPECT_TRUE(Near(lp.Attr("p", 1).Input(x).Reference().value()[0], F({1, 2, 1, 1}, {10, 12})));
+  average.ExpectInferIsTotal();
+}
+
+TEST(MaxUnpool, PutsValuesBack) {
+  OpTest t("MaxUnpool");
+  t.Attr("kernel_shape", Ints{2, 2}).Attr("strides", Ints{2, 2});
+  t.Input(F({1, 1, 2, 2}, {5, 6, 7, 8}));
+  t.Input(Tensor::Of<int64_t>({1, 1, 2, 2}, {5, 7, 13, 15}));
+  EXPECT_TRUE(Near(t.Reference().value()[0],
+                   F({1, 1, 4, 4}, {0, 0, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0, 0, 7, 0, 8})));
+  t.Input(Tensor::Ints(Ints{1, 1, 5, 5}));
+  EXPECT_TRUE(Near(t.Reference().value()[0],
+                   F({1, 1, 5, 5},
+                     {0, 0, 0, 0, 0, 0, 5, 0, 6, 0, 0, 0, 0, 0, 0, 0, 7, 0, 8, 0, 0, 0, 0, 0, 0})));
+}
+
+TEST(MaxUnpool, RefusesIndicesOutside) {
+  for (const int64_t bad : {int64_t{-1}, int64_t{4}, std::numeric_limits<int64_t>::max()}) {
+    OpTest t("MaxUnpool");
+    t.Attr("kernel_shape", Ints{2}).Attr("strides", Ints{2}).Input(F({1, 1, 2}, {5, 6}));
+    t.Input(Tensor::Of<int64_t>({1, 1, 2}, {0, bad}));
+    const auto y = t.Reference();
+    ASSERT_FALSE(y.has_value()) << bad;
+    EXPECT_EQ(y.error().code, Code::kInvalidArgument);
+  }
+}
+
+TEST(Window, RefusesWhatCannotBe) {
+  const auto refuses = [](const char* name, Ints v) {
+    OpTest t("MaxPool");
+    if (std::string_view(name) != "kernel_shape") t.Attr("kernel_shape", Ints{2, 2});
+    t.Attr(name, std::move(v)).Input(Counting({1, 1, 4, 4}));
+    const auto y = t.Infer();
+    EXPECT_FALSE(y.has_value()) << name;
+  };
+  refuses("strides", {0, 1});
+  refuses("strides", {1});
+  refuses("dilations", {-1, 1});
+  refuses("pads", {-1, 0, 0, 0});
+  refuses("pads", {1, 1});
+  refuses("kernel_shape", {0, 2});
+  refuses("kernel_shape", {5, 2});
+  refuses("kernel_shape", {2, int64_t{1} << 60});
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{2, 2}).Attr("auto_pad", "SOMEHOW").Input(Counting({1, 1, 4, 4}));
+  EXPECT_FALSE(t.Infer().has_value());
+  OpTest flat("MaxPool");
+  flat.Attr("kernel_shape", Ints{2}).Input(Counting({4, 4}));
+  EXPECT_FALSE(flat.Infer().has_value());
+}
+
+TEST(Window, KeepsASymbolWhereTheExtentStays) {
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{3, 3}).Attr("pads", Ints{1, 1, 1, 1}).Input(Counting({1, 1, 4, 4}));
+  TestInferContext ctx = t.MakeInfer();
+  ctx.types[0] = Type::Of(DType::kF32, {1, 1, SymbolDim(0), 4});
+  EXPECT_EQ(t.Infer(ctx).value()[0], Type::Of(DType::kF32, {1, 1, SymbolDim(0), 4}));
+}
+
+}  // namespace
+}  // namespace dunlin::testing
