@@ -116,6 +116,8 @@ class Model {
  private:
   friend class Session;
   struct Impl;
+  static Result<std::shared_ptr<const Model>> Parse(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
+                                                    const std::string& dir, const LoadOptions& options);
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
@@ -143,6 +145,8 @@ class Session {
   Result<std::vector<NamedValue>> Run(std::initializer_list<NamedTensor> inputs, const RunOptions& options = {}) {
     return Run(std::span<const NamedTensor>(inputs.begin(), inputs.size()), options);
   }
+  // The same for models that take sequences.
+  Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs, const RunOptions& options = {});
   // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the next.
   Status Prepare(std::span<const NamedTensor> inputs);
   // Runs once, timing every step.

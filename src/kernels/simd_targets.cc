@@ -15,4 +15,6 @@ void ForEachSimdTarget(const std::function<void(const char* name)>& fn) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
+std::string BestSimdTarget() { return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()); }
+
 }  // namespace dunlin

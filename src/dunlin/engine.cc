@@ -1,0 +1,317 @@
+#include "dunlin/engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/thread_pool.h"
+#include "formats/onnx.h"
+#include "kernels/simd_targets.h"
+#include "passes/passes.h"
+#include "runtime/execution.h"
+
+namespace dunlin {
+namespace {
+
+// One pool and one set of arenas for the process: sessions share the cores, they do not multiply them.
+ThreadPool& ProcessPool() {
+  static ThreadPool pool(UsableCpus());
+  return pool;
+}
+ArenaPool& ProcessArenas() {
+  static ArenaPool arenas;
+  return arenas;
+}
+
+PortInfo Port(const Graph& g, const std::string& name, const Type& t) {
+  PortInfo p;
+  p.name = name;
+  p.dtype = t.dtype;
+  p.has_shape = t.ranked;
+  p.sequence = t.kind == Type::Kind::kSequence;
+  p.optional = t.kind == Type::Kind::kOptional;
+  if (t.ranked) {
+    p.dims = t.dims;
+    for (int64_t& d : p.dims) {
+      p.dim_names.push_back(IsSymbol(d) ? g.symbols().names[size_t(SymbolIndex(d))] : "");
+      if (!IsKnown(d)) d = kUnknownDim;
+    }
+  }
+  return p;
+}
+
+}  // namespace
+
+struct Model::Impl {
+  std::shared_ptr<const Program> program;
+  std::vector<PortInfo> inputs, outputs;
+  std::map<std::string, std::string> metadata;
+  int64_t parameters = 0;
+
+  // Inputs in the model's order. Checks everything a caller can get wrong.
+  Result<std::vector<RunValue>> Bind(std::span<const NamedValue> given) const;
+};
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+
+Result<std::shared_ptr<const Model>> Model::Load(const std::string& path, const LoadOptions& options) {
+  auto file = TRY(Buffer::MapFile(path));
+  const size_t slash = path.find_last_of('/');
+  const std::string dir = !options.external_data_dir.empty() ? options.external_data_dir : slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  auto model = Parse({file->data(), file->bytes()}, file, dir, options);
+  if (!model) return FailAt(path, model.error());
+  return model;
+}
+
+Result<std::shared_ptr<const Model>> Model::LoadBytes(std::span<const std::byte> bytes, const LoadOptions& options) {
+  auto copy = TRY(Buffer::Allocate(bytes.size()));
+  if (!bytes.empty()) std::memcpy(copy->data(), bytes.data(), bytes.size());
+  return Parse({copy->data(), bytes.size()}, copy, options.external_data_dir, options);
+}
+
+Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing, const std::string& dir,
+                                                  const LoadOptions& options) {
+  ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
+  auto impl = std::make_unique<Impl>();
+  const Graph& g = *m.graph;
+  for (size_t i = 0; i < m.inputs.size(); ++i) impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
+  if (options.opt == OptLevel::kNone) TRY(FoldOnly(*m.graph));
+  else TRY(OptimizeModel(*m.graph));
+  for (size_t i = 0; i < m.outputs.size(); ++i) {
+    // What inference found; the file's word where it found less.
+    Type t = g.value(g.outputs()[i]).type;
+    const Type& declared = m.outputs[i].type;
+    if (t.dtype == DType::kUndefined) t.dtype = declared.dtype;
+    if (!t.ranked && declared.ranked && t.kind == declared.kind) t = Type{t.kind, t.dtype, true, declared.dims};
+    else if (t.ranked && declared.ranked && t.dims.size() == declared.dims.size())
+      for (size_t d = 0; d < t.dims.size(); ++d)
+        if (t.dims[d] == kUnknownDim) t.dims[d] = declared.dims[d];
+    impl->outputs.push_back(Port(g, m.outputs[i].name, t));
+  }
+  impl->metadata = std::move(m.metadata);
+  for (size_t v = 0; v < g.value_count(); ++v) {
+    const GraphValue& x = g.value(ValueId(v));
+    if (x.is_constant() && !x.uses.empty()) impl->parameters += x.constant.count();
+  }
+  ProgramContext context;
+  context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
+  context.threads = UsableCpus();
+  context.weights = MakeWeightCache();
+  impl->program = std::make_shared<const Program>(std::move(m.graph), std::move(context));
+  return std::shared_ptr<const Model>(new Model(std::move(impl)));
+}
+
+std::span<const PortInfo> Model::inputs() const { return impl_->inputs; }
+std::span<const PortInfo> Model::outputs() const { return impl_->outputs; }
+const std::map<std::string, std::string>& Model::metadata() const { return impl_->metadata; }
+int64_t Model::parameters() const { return impl_->parameters; }
+std::string Model::Text() const { return impl_->program->graph().ToText(); }
+
+namespace {
+void CountOperators(const Graph& g, std::map<std::string, int>& counts) {
+  for (const NodeId id : g.SoundOrder()) {
+    const Node& n = g.node(id);
+    ++counts[n.op->domain.empty() ? std::string(n.op->name) : std::string(n.op->domain) + "." + std::string(n.op->name)];
+    for (const auto& s : n.subgraphs) CountOperators(*s, counts);
+  }
+}
+std::vector<NamedValue> ToValues(std::span<const NamedTensor> inputs) {
+  std::vector<NamedValue> v;
+  for (const NamedTensor& t : inputs) v.push_back({t.name, t.tensor});
+  return v;
+}
+}  // namespace
+
+std::vector<OperatorCount> Model::operators() const {
+  std::map<std::string, int> counts;
+  CountOperators(impl_->program->graph(), counts);
+  std::vector<OperatorCount> out;
+  for (const auto& [name, count] : counts) out.push_back({name, count});
+  return out;
+}
+
+Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> given) const {
+  std::vector<RunValue> bound(inputs.size());
+  std::map<std::string, int64_t> symbols;
+  for (const NamedValue& v : given) {
+    const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const PortInfo& p) { return p.name == v.name; });
+    if (it == inputs.end()) {
+      std::string names;
+      for (const PortInfo& p : inputs) names += (names.empty() ? "'" : ", '") + p.name + "'";
+      return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", v.name, names.empty() ? "none" : names);
+    }
+    RunValue& slot = bound[size_t(it - inputs.begin())];
+    if (slot.present()) return Fail(Code::kInvalidArgument, "input '{}' is given twice", v.name);
+    if (v.value.kind == Value::Kind::kSequence) {
+      if (!it->sequence) return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given", v.name);
+      slot.sequence = std::make_shared<const SequenceValue>(SequenceValue{it->dtype, v.value.sequence});
+      continue;
+    }
+    const Tensor& t = v.value.tensor;
+    if (!t.defined()) {
+      if (it->optional) continue;
+      return Fail(Code::kInvalidArgument, "input '{}' has no value", v.name);
+    }
+    if (it->sequence) return Fail(Code::kInvalidArgument, "input '{}' takes a sequence, a tensor was given", v.name);
+    if (t.dtype() != it->dtype)
+      return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name, DTypeName(it->dtype), DTypeName(t.dtype()));
+    if (it->has_shape) {
+      const auto wrong = [&] { return Fail(Code::kInvalidArgument, "input '{}' takes shape {}, {} was given", v.name, ToString(it->dims), ToString(t.dims())); };
+      if (it->dims.size() != t.dims().size()) return wrong();
+      for (size_t d = 0; d < it->dims.size(); ++d) {
+        if (IsKnown(it->dims[d]) && it->dims[d] != t.dims()[d]) return wrong();
+        if (it->dim_names[d].empty()) continue;
+        const auto [s, fresh] = symbols.try_emplace(it->dim_names[d], t.dims()[d]);
+        if (!fresh && s->second != t.dims()[d])
+          return Fail(Code::kInvalidArgument, "extent '{}' is {} in input '{}' and {} in another input", it->dim_names[d], t.dims()[d], v.name, s->second);
+      }
+    }
+    slot.tensor = t;
+  }
+  for (size_t i = 0; i < inputs.size(); ++i)
+    if (!bound[i].present() && !inputs[i].optional) return Fail(Code::kInvalidArgument, "input '{}' is missing", inputs[i].name);
+  return bound;
+}
+
+Status Model::CheckInputs(std::span<const NamedTensor> inputs) const {
+  TRY(impl_->Bind(ToValues(inputs)));
+  return {};
+}
+
+namespace {
+
+void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
+  const Graph& g = *plan.graph;
+  for (const Step& step : plan.steps) {
+    StepProfile p;
+    p.op = step.label;
+    p.kernel = step.kernel ? std::string(step.kernel->name()) : "dynamic";
+    std::vector<Type> in, results;
+    if (step.node != NodeId::kNone) {
+      const Node& n = g.node(step.node);
+      p.name = n.name;
+      for (int i = 0; i < n.formal_inputs(); ++i) in.push_back(n.inputs[size_t(i)] == ValueId::kNone ? Type{} : g.value(n.inputs[size_t(i)]).type);
+      for (const ValueId v : n.outputs) results.push_back(v == ValueId::kNone ? Type{} : g.value(v).type);
+      if (n.op->impl->macs != nullptr && std::all_of(results.begin(), results.end(), [](const Type& t) { return t.IsStatic(); }))
+        p.macs = n.op->impl->macs(*n.attrs, in, results);
+    }
+    const auto bytes = [&](int s) -> int64_t {
+      if (s < 0 || !plan.slots[size_t(s)].type.IsStatic()) return 0;
+      const Slot& slot = plan.slots[size_t(s)];
+      if (slot.kind == Slot::Kind::kConstant) p.parameters += CountOf(slot.type.dims);
+      return ByteSize(slot.type.dtype, CountOf(slot.type.dims));
+    };
+    for (const int s : step.inputs) p.bytes += bytes(s);
+    for (const int s : step.outputs) p.bytes += bytes(s);
+    for (const int s : step.outputs)
+      if (s >= 0 && p.shape.empty()) p.shape = plan.slots[size_t(s)].type.ranked ? ToString(plan.slots[size_t(s)].type.dims) : "?";
+    out.push_back(std::move(p));
+  }
+}
+
+}  // namespace
+
+Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
+  const std::vector<RunValue> bound = TRY(impl_->Bind(ToValues(inputs)));
+  Execution execution(impl_->program);
+  const auto plan = TRY(execution.Prepare(bound));
+  CostReport r;
+  DescribeSteps(*plan, r.steps);
+  std::map<const void*, std::pair<int64_t, int64_t>> weights;  // each once: (elements, bytes)
+  for (const Slot& s : plan->slots)
+    if (s.kind == Slot::Kind::kConstant) weights[s.constant.raw()] = {s.constant.count(), s.constant.bytes()};
+  for (const auto& [data, size] : weights) {
+    r.parameters += size.first;
+    r.parameter_bytes += size.second;
+  }
+  for (const StepProfile& s : r.steps) {
+    r.macs += s.macs;
+    r.memory_access_bytes += s.bytes;
+  }
+  r.arena_bytes = plan->memory.arena_bytes;
+  r.naive_bytes = plan->memory.total_bytes;
+  r.max_live_bytes = plan->memory.max_live_bytes;
+  return r;
+}
+
+struct Session::Impl {
+  std::shared_ptr<const Model> model;
+  Execution execution;
+  RunEnvironment env;
+  int64_t arena_bytes = 0;
+  explicit Impl(std::shared_ptr<const Model> m, const std::shared_ptr<const Program>& program) : model(std::move(m)), execution(program) {}
+};
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Session> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  if (!model) return Fail(Code::kInvalidArgument, "a session needs a model");
+  if (options.threads < 0) return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
+  const auto program = model->impl_->program;
+  auto impl = std::make_unique<Impl>(std::move(model), program);
+  impl->env.pool = &ProcessPool();
+  impl->env.arenas = &ProcessArenas();
+  impl->env.threads = options.threads == 0 ? ProcessPool().threads() : std::min(options.threads, ProcessPool().threads());
+  return Session(std::move(impl));
+}
+
+Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> inputs, const RunOptions& options) {
+  const Model::Impl& m = *impl_->model->impl_;
+  const std::vector<RunValue> bound = TRY(m.Bind(inputs));
+  std::vector<size_t> wanted;
+  for (const std::string& name : options.outputs) {
+    const auto it = std::find_if(m.outputs.begin(), m.outputs.end(), [&](const PortInfo& p) { return p.name == name; });
+    if (it == m.outputs.end()) return Fail(Code::kInvalidArgument, "the model has no output '{}'", name);
+    wanted.push_back(size_t(it - m.outputs.begin()));
+  }
+  RunEnvironment env = impl_->env;
+  env.cancelled = &options.cancelled;
+  std::vector<RunValue> results = TRY(impl_->execution.Run(bound, env));
+  impl_->arena_bytes = std::max(impl_->arena_bytes, TRY(impl_->execution.Prepare(bound))->memory.arena_bytes);
+  if (options.outputs.empty())
+    for (size_t i = 0; i < results.size(); ++i) wanted.push_back(i);
+  std::vector<NamedValue> out;
+  for (const size_t i : wanted) {
+    Value v;
+    if (results[i].sequence) {
+      v.kind = Value::Kind::kSequence;
+      v.sequence = results[i].sequence->items;
+    } else if (results[i].tensor.defined()) {
+      v = Value(results[i].tensor);
+    }
+    out.push_back({m.outputs[i].name, std::move(v)});
+  }
+  return out;
+}
+
+Result<std::vector<NamedValue>> Session::Run(std::span<const NamedTensor> inputs, const RunOptions& options) {
+  return RunValues(ToValues(inputs), options);
+}
+
+Status Session::Prepare(std::span<const NamedTensor> inputs) {
+  TRY(Run(inputs));
+  return {};
+}
+
+Result<std::vector<StepProfile>> Session::Profile(std::span<const NamedTensor> inputs) {
+  const std::vector<RunValue> bound = TRY(impl_->model->impl_->Bind(ToValues(inputs)));
+  std::vector<StepProfile> steps;
+  DescribeSteps(*TRY(impl_->execution.Prepare(bound)), steps);
+  std::vector<double> times;
+  RunEnvironment env = impl_->env;
+  env.step_microseconds = &times;
+  TRY(impl_->execution.Run(bound, env));
+  for (size_t i = 0; i < steps.size() && i < times.size(); ++i) steps[i].microseconds = times[i];
+  return steps;
+}
+
+int64_t Session::arena_bytes() const { return impl_->arena_bytes; }
+const Model& Session::model() const { return *impl_->model; }
+
+std::string_view Version() { return "0.1.0"; }
+std::string SimdTarget() { return BestSimdTarget(); }
+
+}  // namespace dunlin

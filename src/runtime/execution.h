@@ -1,0 +1,55 @@
+// Execution: one session's state for one program. Runs plans, keeps what can be kept between runs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "runtime/plan.h"
+#include "runtime/workspace.h"
+
+namespace dunlin {
+
+// A value on its way into or out of a run: a tensor, a sequence, or nothing.
+struct RunValue {
+  Tensor tensor;
+  std::shared_ptr<const SequenceValue> sequence;
+  bool present() const { return tensor.defined() || sequence != nullptr; }
+};
+
+// What a run needs from outside.
+struct RunEnvironment {
+  ThreadPool* pool = nullptr;
+  ArenaPool* arenas = nullptr;
+  int threads = 1;
+  const std::function<bool()>* cancelled = nullptr;  // polled between steps
+  std::vector<double>* step_microseconds = nullptr;  // filled, per step of the main plan, when profiling
+};
+
+// Not thread-safe; make one per thread. Keeps the last plan and its bindings, so that a repeated shape costs nothing.
+class Execution {
+ public:
+  explicit Execution(std::shared_ptr<const Program> program);
+  ~Execution();
+  Execution(const Execution&) = delete;
+  Execution& operator=(const Execution&) = delete;
+
+  // inputs: in the graph's order; constants among the graph's inputs are skipped. Results in the graph's order.
+  Result<std::vector<RunValue>> Run(std::span<const RunValue> inputs, const RunEnvironment& env);
+  // The plan for such inputs, made if need be.
+  Result<std::shared_ptr<const Plan>> Prepare(std::span<const RunValue> inputs);
+
+ private:
+  struct State;
+  class Context;
+  class Subgraph;
+  Status RunStep(State& state, int index, const RunEnvironment& env);
+  Status RunDynamic(State& state, int index, const RunEnvironment& env);
+  std::shared_ptr<const Program> program_;
+  std::vector<Type> last_types_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace dunlin

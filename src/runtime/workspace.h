@@ -1,0 +1,56 @@
+// Arenas for activations. They belong to whoever is running, not to a model: a run borrows one and gives it back, so
+// a process has as many as it has runs at the same moment.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.h"
+
+namespace dunlin {
+
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  // At least this many bytes; contents are lost when it grows. kResourceExhausted when the system has not that much.
+  Status Reserve(size_t bytes);
+  std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+class ArenaPool {
+ public:
+  class Lease {
+   public:
+    Lease(ArenaPool* pool, std::unique_ptr<Arena> arena) : pool_(pool), arena_(std::move(arena)) {}
+    Lease(Lease&& o) noexcept = default;
+    Lease& operator=(Lease&&) = delete;
+    ~Lease();
+    Arena& operator*() const { return *arena_; }
+    Arena* operator->() const { return arena_.get(); }
+
+   private:
+    ArenaPool* pool_;
+    std::unique_ptr<Arena> arena_;
+  };
+  // The free arena whose size fits best, grown if need be. Thread-safe.
+  Result<Lease> Borrow(size_t bytes);
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Arena>> free_;
+};
+
+// Bytes a single run may take: most of what the machine or the cgroup has.
+size_t MemoryLimit();
+
+}  // namespace dunlin
