@@ -217,6 +217,9 @@ struct Operator {
   };
   static Status Infer(const Attrs& a, InferContext& c) { return rnn::Infer(kCell, a, c); }
   static Status Reference(const Attrs& a, RunContext& c) { return rnn::Reference(kCell, a, c); }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& c) {
+    return rnn::Lower(kCell, a, c);
+  }
   static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type>) {
     const Geometry g = GeometryOf(a, in[kX].dims, in[kR].dims);
     return g.S * g.B * g.D * Gates(kCell) * g.H * (g.I + g.H);

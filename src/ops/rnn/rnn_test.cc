@@ -97,6 +97,79 @@ TEST(Lstm, RefusesWeightsThatDoNotFit) {
   EXPECT_FALSE(infer({2, 5}, {1, 12, 5}, {1, 12, 3}, {1, 24}).has_value());
 }
 
+struct FastCase {
+  const char* op;
+  const char* direction;
+  int64_t S, B, I, H;
+  bool bias, states, lengths, batch_first, linear;
+};
+
+OpTest Fast(const FastCase& c) {
+  const int64_t gates = c.op[0] == 'L' ? 4 : c.op[0] == 'G' ? 3 : 1;
+  const int64_t D = std::string(c.direction) == "bidirectional" ? 2 : 1;
+  const float scale = 1 / std::sqrt(float(c.H));
+  OpTest t(c.op);
+  t.Attr("direction", c.direction).Attr("layout", c.batch_first).Attr("hidden_size", int(c.H));
+  if (gates == 3) t.Attr("linear_before_reset", c.linear);
+  t.Outputs(gates == 4 ? 3 : 2);
+  t.Input(RandomF32(c.batch_first ? Dims{c.B, c.S, c.I} : Dims{c.S, c.B, c.I}, -2, 2, 1));
+  t.Const(RandomF32({D, gates * c.H, c.I}, -scale, scale, 2));
+  t.Const(RandomF32({D, gates * c.H, c.H}, -scale, scale, 3));
+  c.bias ? t.Const(RandomF32({D, 2 * gates * c.H}, -1, 1, 4)) : t.Absent();
+  c.lengths ? t.Input(testing::RandomInts<int32_t>({c.B}, 0, c.S, 5)) : t.Absent();
+  if (c.states) {
+    const Dims dims = c.batch_first ? Dims{c.B, D, c.H} : Dims{D, c.B, c.H};
+    t.Input(RandomF32(dims, -1, 1, 6));
+    if (gates == 4) t.Input(RandomF32(dims, -1, 1, 7));
+  }
+  return t;
+}
+
+TEST(Recurrent, KernelsMatchTheReference) {
+  const FastCase cases[] = {
+      {"LSTM", "forward", 1, 1, 128, 128, true, true, false, false, false},
+      {"LSTM", "forward", 7, 1, 5, 1, true, false, false, false, false},
+      {"LSTM", "reverse", 5, 3, 9, 17, false, true, false, true, false},
+      {"LSTM", "bidirectional", 11, 7, 6, 33, true, true, true, false, false},
+      {"LSTM", "bidirectional", 300, 5, 20, 48, true, false, true, true,
+       false},  // more than one chunk of steps
+      {"LSTM", "forward", 3, 2, 30, 200, true, true, false, false,
+       false},  // a step for two threads
+      {"LSTM", "forward", 0, 2, 3, 4, true, true, false, false, false},
+      {"LSTM", "forward", 4, 0, 3, 4, true, true, false, false, false},
+      {"GRU", "forward", 1, 1, 7, 16, true, true, false, false, true},
+      {"GRU", "bidirectional", 9, 6, 10, 19, true, true, true, true, true},
+      {"GRU", "bidirectional", 9, 6, 10, 19, true, true, true, false, false},
+      {"GRU", "reverse", 4, 2, 8, 300, false, true, false, false, false},
+      {"RNN", "forward", 6, 1, 3, 65, true, true, false, false, false},
+      {"RNN", "bidirectional", 6, 5, 4, 7, true, true, true, true, false},
+  };
+  for (const FastCase& c : cases) {
+    SCOPED_TRACE(fmt::format("{} {} S{} B{} I{} H{} linear {}", c.op, c.direction, c.S, c.B, c.I,
+                             c.H, c.linear));
+    Fast(c).ExpectKernelMatches({.abs = 1e-5});
+  }
+}
+
+TEST(Recurrent, ReluHasAKernelAndOtherFunctionsHaveNone) {
+  OpTest relu = Fast({"RNN", "forward", 3, 2, 4, 5, true, true, false, false, false});
+  relu.Attr("activations", std::vector<std::string>{"Relu"});
+  relu.ExpectKernelMatches({.abs = 1e-5});
+  OpTest softsign = Fast({"RNN", "forward", 3, 2, 4, 5, true, true, false, false, false});
+  softsign.Attr("activations", std::vector<std::string>{"Softsign"});
+  EXPECT_EQ(softsign.Kernel({})->kernel, "");
+  OpTest clipped = Fast({"LSTM", "forward", 3, 2, 4, 5, true, true, false, false, false});
+  clipped.SetAttrs([](Attrs&) {}).Attr("clip", 1.0);
+  EXPECT_EQ(clipped.Kernel({})->kernel, "");
+}
+
+TEST(Recurrent, KernelRefusesALengthBeyondTheSequence) {
+  OpTest t("GRU");
+  t.Input(RandomF32({2, 1, 1})).Const(RandomF32({1, 3, 1})).Const(RandomF32({1, 3, 1})).Absent();
+  t.Input(Tensor::Of<int32_t>({1}, {-1}));
+  EXPECT_EQ(t.Kernel({}).error().code, Code::kInvalidArgument);
+}
+
 TEST(Recurrent, InferenceCopesWithAnything) {
   for (const char* name : {"LSTM", "GRU", "RNN"}) {
     const int64_t gates = name[0] == 'L' ? 4 : name[0] == 'G' ? 3 : 1;
