@@ -65,11 +65,8 @@ HWY_INLINE void FewRows(const uint8_t* HWY_RESTRICT x, int64_t x_stride, uint8_t
       hn::StoreInterleaved3(hn::LoadU(d, r0 + c), hn::LoadU(d, r1 + c), hn::LoadU(d, r2 + c), d,
                             out + c * 3);
   }
-  for (; c < cols; ++c) {
-    out[c * kRows] = r0[c];
-    out[c * kRows + 1] = r1[c];
-    if constexpr (kRows == 3) out[c * kRows + 2] = r2[c];
-  }
+  Scalars<T>(x + c * int64_t(sizeof(T)), x_stride, y + c * kRows * int64_t(sizeof(T)),
+             kRows * int64_t(sizeof(T)), kRows, cols - c);
 }
 
 template <class T>

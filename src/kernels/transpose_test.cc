@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "hwy/highway.h"
+#include "kernels/simd_targets.h"
 
 namespace dunlin {
 namespace {
@@ -17,21 +17,9 @@ std::vector<uint8_t> Bytes(int64_t n) {
   return v;
 }
 
-// Runs `f` once for every SIMD target that this CPU and this build have.
-template <class F>
-void ForEveryTarget(const F& f) {
-  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    f();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
-
 TEST(Transpose2D, MovesEveryElementOfEverySizeAndLeavesGapsAlone) {
-  ForEveryTarget([] {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
     for (const int e : {1, 2, 4, 8})
       for (const int64_t rows : {1, 2, 3, 4, 5, 16, 17, 33, 259})
         for (const int64_t cols : {1, 2, 3, 7, 8, 16, 31, 65, 130}) {
