@@ -8,8 +8,8 @@
 namespace dunlin::conformance {
 namespace {
 
-constexpr Outcome kOutcomes[] = {Outcome::kPass, Outcome::kPassTypesOnly, Outcome::kUnsupported,
-                                 Outcome::kFail};
+constexpr Outcome kOutcomes[] = {Outcome::kPass, Outcome::kPassTypesOnly, Outcome::kExcluded,
+                                 Outcome::kUnsupported, Outcome::kFail};
 
 std::string_view OutcomeName(Outcome o) {
   switch (o) {
@@ -17,6 +17,8 @@ std::string_view OutcomeName(Outcome o) {
       return "pass";
     case Outcome::kPassTypesOnly:
       return "pass-types-only";
+    case Outcome::kExcluded:
+      return "excluded";
     case Outcome::kUnsupported:
       return "unsupported";
     case Outcome::kFail:
@@ -131,9 +133,10 @@ std::string ToMarkdown(const std::vector<CaseResult>& results) {
   out += "\n## Unsupported\n\n| what | cases |\n|---|---|\n";
   for (const auto& [what, count] : MissingByCases(results))
     out += fmt::format("| {} | {} |\n", what, count);
-  out += "\n## Compared by type and extents only\n\n| case | reason |\n|---|---|\n";
+  out += "\n## Compared by type and extents only, or excluded\n\n| case | reason |\n|---|---|\n";
   for (const CaseResult& r : results)
-    if (r.outcome == Outcome::kPassTypesOnly) out += fmt::format("| {} | {} |\n", r.name, r.detail);
+    if (r.outcome == Outcome::kPassTypesOnly || r.outcome == Outcome::kExcluded)
+      out += fmt::format("| {} | {} |\n", r.name, r.detail);
   if (Count(results, Outcome::kFail) > 0) {
     out += "\n## Wrong\n\n| case | what |\n|---|---|\n";
     for (const CaseResult& r : results)

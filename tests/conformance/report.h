@@ -7,13 +7,13 @@
 
 namespace dunlin::conformance {
 
-enum class Outcome : uint8_t { kPass, kPassTypesOnly, kUnsupported, kFail };
+enum class Outcome : uint8_t { kPass, kPassTypesOnly, kExcluded, kUnsupported, kFail };
 
 struct CaseResult {
   std::string group;
   std::string name;
   Outcome outcome = Outcome::kFail;
-  std::string detail;                    // the error or difference; the reason of kPassTypesOnly
+  std::string detail;  // the error or difference; the reason of kPassTypesOnly and kExcluded
   std::vector<std::string> unsupported;  // operators, or the refusal's text when it names none
   double max_abs_error = 0;
   double max_rel_error = 0;

@@ -130,6 +130,10 @@ ProtoKind KindOf(const onnx::TypeProto& t) {
                                                            : ProtoKind::kOptionalTensor;
 }
 
+Port PortOf(const onnx::ValueInfoProto& v) {
+  return {v.name(), KindOf(v.type()), FromOnnx(v.type().tensor_type().elem_type())};
+}
+
 template <class Nodes>
 void CollectOperators(const Nodes& nodes, std::set<std::string>& into) {
   for (const onnx::NodeProto& node : nodes) {
@@ -158,8 +162,8 @@ Result<ModelFacts> ReadModelFacts(const std::string& path) {
   std::set<std::string> initialized;
   for (const TensorProto& t : graph.initializer()) initialized.insert(t.name());
   for (const auto& v : graph.input())
-    if (!initialized.contains(v.name())) facts.inputs.push_back({v.name(), KindOf(v.type())});
-  for (const auto& v : graph.output()) facts.outputs.push_back({v.name(), KindOf(v.type())});
+    if (!initialized.contains(v.name())) facts.inputs.push_back(PortOf(v));
+  for (const auto& v : graph.output()) facts.outputs.push_back(PortOf(v));
   std::set<std::string> operators;
   CollectOperators(graph.node(), operators);
   for (const auto& f : model.functions()) CollectOperators(f.node(), operators);
@@ -167,12 +171,15 @@ Result<ModelFacts> ReadModelFacts(const std::string& path) {
   return facts;
 }
 
-Result<Value> ReadValue(const std::string& path, ProtoKind kind) {
-  if (kind == ProtoKind::kTensor) {
-    const auto tensor = TRY(Parse<TensorProto>(path));
-    return Value(TRY(ToTensor(tensor)));
+Result<Value> ReadValue(const std::string& path, const Port& port) {
+  if (port.kind == ProtoKind::kTensor) {
+    const auto proto = TRY(Parse<TensorProto>(path));
+    const Tensor t = TRY(ToTensor(proto));
+    if (port.dtype == DType::kBF16 && t.dtype() == DType::kU16)
+      return Value(Tensor::Over(DType::kBF16, t.dims(), t.buffer()));
+    return Value(t);
   }
-  if (kind == ProtoKind::kSequence) {
+  if (port.kind == ProtoKind::kSequence) {
     const auto sequence = TRY(Parse<onnx::SequenceProto>(path));
     return ToSequence(sequence);
   }

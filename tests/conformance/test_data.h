@@ -20,6 +20,7 @@ enum class ProtoKind { kTensor, kSequence, kOptionalTensor, kOptionalSequence };
 struct Port {
   std::string name;
   ProtoKind kind = ProtoKind::kTensor;
+  DType dtype = DType::kUndefined;  // as the model declares it, of a tensor
 };
 
 // What the runner needs to know of a model without trusting the engine's importer.
@@ -32,6 +33,7 @@ struct ModelFacts {
 
 Result<std::string> ReadFile(const std::string& path);
 Result<ModelFacts> ReadModelFacts(const std::string& path);
-Result<Value> ReadValue(const std::string& path, ProtoKind kind);
+// bf16 is stored as u16 bit patterns in some of the data; it is read as what the model declares.
+Result<Value> ReadValue(const std::string& path, const Port& port);
 
 }  // namespace dunlin::conformance

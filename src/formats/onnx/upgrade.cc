@@ -75,6 +75,19 @@ struct Upgrader {
     return {};
   }
 
+  // Before opset 7 a slope of one extent held one entry a channel.
+  Status PRelu() {
+    Drop({"consumed_inputs"});
+    const Type* x = InputType(0);
+    const Type* slope = InputType(1);
+    if (opset >= 7 || x == nullptr || slope == nullptr || !slope->ranked || slope->dims.rank() != 1 || slope->dims[0] == 1) return {};
+    if (!x->ranked) return Fail(Code::kUnimplemented, "PRelu-6 of unknown rank");
+    std::vector<int64_t> axes;
+    for (int64_t i = 2; i < x->dims.rank(); ++i) axes.push_back(i - 1);
+    if (!axes.empty()) SetInput(1, TRY(Insert("Unsqueeze", {n.inputs[1], Const(Tensor::Ints(axes), "axes")}, {}, "aligned")));
+    return {};
+  }
+
   // Before opset 13 softmax worked on the 2-D matrix that flattening at `axis` gives.
   Status SoftmaxOf2D() {
     if (opset >= 13) return {};
@@ -223,7 +236,7 @@ const std::map<std::string_view, Rule>& Rules() {
   static const auto* rules = [] {
     auto* r = new std::map<std::string_view, Rule>;
     const Rule broadcast = [](Upgrader& u) { u.Drop({"consumed_inputs"}); return u.Broadcast(); };
-    for (const auto op : {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"}) (*r)[op] = broadcast;
+    for (const auto op : {"Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less"}) (*r)[op] = broadcast;
     const Rule softmax = [](Upgrader& u) { return u.SoftmaxOf2D(); };
     for (const auto op : {"Softmax", "LogSoftmax", "Hardmax"}) (*r)[op] = softmax;
     const Rule reduce = [](Upgrader& u) { return u.Reduce(18); };
@@ -234,6 +247,7 @@ const std::map<std::string_view, Rule>& Rules() {
       return {};
     };
     for (const auto op : {"Squeeze", "Unsqueeze"}) (*r)[op] = axes;
+    (*r)["PRelu"] = [](Upgrader& u) { return u.PRelu(); };
     (*r)["Upsample"] = [](Upgrader& u) { return u.Upsample(); };
     (*r)["Resize"] = [](Upgrader& u) { return u.Resize(); };
     (*r)["Slice"] = [](Upgrader& u) { return u.Slice(); };
