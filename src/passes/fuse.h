@@ -1,0 +1,17 @@
+// The rule sets of Fuse, one topic each.
+#pragma once
+
+#include "passes/pattern.h"
+
+namespace dunlin {
+
+// Chains of primitives that exporters write for one function: SiLU, HardSwish, GELU, LayerNorm, RMSNorm.
+std::span<const Rule> ChainRules();
+// The same, after those.
+std::span<const Rule> LateChainRules();
+// Scales, shifts and pads into convolutions; biases, scales and transposes into matrix products.
+std::span<const Rule> ConvolutionRules();
+// Residual sums and activations into what made their operand.
+std::span<const Rule> EpilogueRules();
+
+}  // namespace dunlin
