@@ -2,60 +2,10 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/matmul/matmul.h"
+#include "ops/matmul/product.h"
 
 namespace dunlin {
 namespace {
-
-struct MatMulAttrs : NoAttrs {};
-
-// How the three operators look at the same product.
-struct ProductAttrs {
-  bool trans_a = false, trans_b = false;
-  float alpha = 1, beta = 1;
-  ActivationParams act;
-};
-Result<ProductAttrs> Read(const MatMulAttrs&) { return ProductAttrs{}; }
-Result<ProductAttrs> Read(const GemmAttrs& a) {
-  return ProductAttrs{a.trans_a, a.trans_b, a.alpha, a.beta, {}};
-}
-Result<ProductAttrs> Read(const FusedMatMulAttrs& a) {
-  return ProductAttrs{a.trans_a, a.trans_b, a.alpha, 1,
-                      TRY(ReadActivation(a.activation, a.act_a, a.act_b))};
-}
-
-// The last two axes of both operands as matrices, the rest as broadcast batch axes.
-struct ProductShape {
-  Dims y;  // of the result
-  int64_t m = 1, n = 1, k = 1;
-};
-
-Result<ProductShape> Resolve(const ProductAttrs& p, Dims a, Dims b) {
-  if (a.rank() < 1 || b.rank() < 1)
-    return Fail(Code::kInvalidArgument, "a product of {} and {}: a scalar is not a matrix",
-                ToString(a), ToString(b));
-  // A vector on the left is a row, on the right a column; its axis vanishes from the result.
-  const bool row = a.rank() == 1, column = b.rank() == 1;
-  const std::string names = ToString(a) + " and " + ToString(b);
-  if (row) a.insert(0, 1);
-  if (column) b.insert(1, 1);
-  if (p.trans_a && !row) std::swap(a[a.size() - 1], a[a.size() - 2]);
-  if (p.trans_b && !column) std::swap(b[b.size() - 1], b[b.size() - 2]);
-  ProductShape s{{}, a[a.size() - 2], b[b.size() - 1], a.back()};
-  const int64_t kb = b[b.size() - 2];
-  if (IsKnown(s.k) && IsKnown(kb) && s.k != kb)
-    return Fail(Code::kInvalidArgument, "a product of {}: {} columns meet {} rows", names, s.k, kb);
-  if (!IsKnown(s.k)) s.k = kb;
-  const auto batch = Broadcast(std::span<const int64_t>(a).first(a.size() - 2),
-                               std::span<const int64_t>(b).first(b.size() - 2));
-  if (!batch)
-    return Fail(Code::kInvalidArgument,
-                "a product of {}: their leading extents cannot be broadcast", names);
-  s.y = *batch;
-  if (!row) s.y.push_back(s.m);
-  if (!column) s.y.push_back(s.n);
-  return s;
-}
 
 // Sums of integers wrap (they are added as unsigned numbers), all others are double.
 template <class T>
@@ -79,33 +29,11 @@ Sum<T> Scale(Sum<T> v, float factor) {
   }
 }
 
-// Reads x as if broadcast to `to`; strides are 0 along repeated axes.
-std::vector<int64_t> BroadcastStrides(std::span<const int64_t> x, std::span<const int64_t> to) {
-  std::vector<int64_t> strides(to.size(), 0);
-  int64_t stride = 1;
-  for (size_t i = 0; i < x.size(); ++i) {
-    const size_t from_end = x.size() - 1 - i;
-    if (x[from_end] != 1) strides[to.size() - 1 - i] = stride;
-    stride *= x[from_end];
-  }
-  return strides;
-}
-
-// Index in the broadcast operand of element `at` (row-major) of `dims`.
-int64_t OffsetOf(int64_t at, std::span<const int64_t> dims, std::span<const int64_t> strides) {
-  int64_t offset = 0;
-  for (size_t i = dims.size(); i-- > 0;) {
-    offset += at % dims[i] * strides[i];
-    at /= dims[i];
-  }
-  return offset;
-}
-
 template <class T>
 Status Product(const ProductAttrs& p, RunContext& ctx) {
   const TensorView& a = ctx.in(0);
   const TensorView& b = ctx.in(1);
-  const ProductShape s = TRY(Resolve(p, a.dims, b.dims));
+  const ProductShape s = TRY(ResolveProduct(p, a.dims, b.dims));
   T* y = ctx.out(0).mut<T>();
   const Dims& yd = ctx.out(0).dims;
   const bool row = a.rank() == 1, column = b.rank() == 1;
@@ -154,7 +82,7 @@ struct MatMulOp {
   static constexpr bool kGemm = std::is_same_v<A, GemmAttrs>;
 
   static Status Infer(const Attrs& attrs, InferContext& ctx) {
-    const ProductAttrs p = TRY(Read(attrs));
+    const ProductAttrs p = TRY(ReadProduct(attrs));
     DType dtype = DType::kUndefined;
     for (int i = 0; i < ctx.input_count(); ++i) {
       if (!ctx.has(i) || ctx.dtype(i) == DType::kUndefined) continue;
@@ -179,7 +107,7 @@ struct MatMulOp {
     }
     const Dims unknown(2, kUnknownDim);
     const ProductShape s =
-        TRY(Resolve(p, a.ranked ? a.dims : unknown, b.ranked ? b.dims : unknown));
+        TRY(ResolveProduct(p, a.ranked ? a.dims : unknown, b.ranked ? b.dims : unknown));
     // The bias is broadcast to the product's extents and may not enlarge them.
     if (ctx.has(2) && ctx.input(2).ranked) {
       const Dims& c = ctx.input(2).dims;
@@ -201,17 +129,21 @@ struct MatMulOp {
   }
 
   static Status Reference(const Attrs& attrs, RunContext& ctx) {
-    const ProductAttrs p = TRY(Read(attrs));
+    const ProductAttrs p = TRY(ReadProduct(attrs));
     return VisitDType(ctx.in(0).dtype, "matrix product", [&]<class T>(TypeTag<T>) -> Status {
       if constexpr (kIsNumber<T>) return Product<T>(p, ctx);
       return Fail(Code::kUnimplemented, "a matrix product of {}", DTypeName(ctx.in(0).dtype));
     });
   }
 
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    return LowerProduct(TRY(ReadProduct(attrs)), ctx);
+  }
+
   static int64_t Macs(const Attrs& attrs, std::span<const Type> in, std::span<const Type> out) {
     const Dims& a = in[0].dims;
     bool trans_a = false;
-    if (const auto p = Read(attrs)) trans_a = p->trans_a;
+    if (const auto p = ReadProduct(attrs)) trans_a = p->trans_a;
     const int64_t k = a.rank() == 1 || !trans_a ? a.back() : a[a.size() - 2];
     return CountOf(out[0].dims) * k;
   }

@@ -1,3 +1,4 @@
+#include "kernels/activation.h"
 #include "ops/testing.h"
 
 namespace dunlin::testing {
@@ -63,6 +64,67 @@ TEST(FusedMatMul, AddsBiasAndResidualBeforeTheActivation) {
   t.Input(F({1, 2}, {1, 2})).Input(F({2, 2}, {1, 0, 0, 1})).Input(F({2}, {1, 1}));
   t.Input(F({1, 2}, {-9, 9})).Attr("activation", 1).Attr("alpha", 2.0);
   EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 2}, {0, 14})));
+}
+
+TEST(MatMul, KernelMatchesForAnyExtents) {
+  struct Case {
+    Dims a, b;
+  };
+  const Case cases[] = {
+      {{5, 7}, {7, 9}},
+      {{1, 33}, {33, 17}},
+      {{70, 300}, {300, 65}},
+      {{7}, {7, 9}},
+      {{5, 7}, {7}},
+      {{7}, {7}},
+      {{2, 3, 5, 7}, {7, 4}},
+      {{2, 3, 5, 7}, {2, 3, 7, 4}},
+      {{2, 1, 5, 7}, {3, 7, 4}},
+      {{5, 7}, {3, 7, 4}},
+      {{3, 5, 7}, {7}},
+      {{7}, {3, 7, 4}},
+      {{0, 7}, {7, 4}},
+      {{3, 0}, {0, 4}},
+      {{3, 7}, {7, 0}},
+      {{0, 3, 7}, {0, 7, 2}},
+      {{4, 1, 7}, {1, 7, 2}},
+  };
+  for (const Case& c : cases)
+    for (const bool constant : {false, true}) {
+      SCOPED_TRACE(ToString(c.a) + ToString(c.b));
+      OpTest t("MatMul");
+      t.Input(RandomF32(c.a));
+      constant ? t.Const(RandomF32(c.b, -1, 1, 2)) : t.Input(RandomF32(c.b, -1, 1, 2));
+      t.ExpectKernelMatches({.abs = 2e-5});
+    }
+}
+
+TEST(Gemm, KernelMatchesForEveryFormOfTheBias) {
+  for (const Dims& bias :
+       {Dims{}, Dims{1}, Dims{11}, Dims{1, 11}, Dims{6, 1}, Dims{6, 11}, Dims{1, 1}})
+    for (const double beta : {1.0, 0.25})
+      for (const int form : {0, 1, 2, 3}) {
+        SCOPED_TRACE(ToString(bias));
+        OpTest t("Gemm");
+        t.Attr("transA", form & 1).Attr("transB", form / 2).Attr("alpha", 0.5).Attr("beta", beta);
+        t.Input(RandomF32(form & 1 ? Dims{8, 6} : Dims{6, 8}));
+        t.Const(RandomF32(form & 2 ? Dims{11, 8} : Dims{8, 11}, -1, 1, 2));
+        t.Input(RandomF32(bias, -1, 1, 3));
+        t.ExpectKernelMatches({.abs = 1e-5});
+      }
+}
+
+TEST(FusedMatMul, KernelMatchesWithEverything) {
+  for (const int form : {0, 1, 2, 3})
+    for (int kind = 0; kind < kActivationCount; ++kind) {
+      OpTest t("FusedMatMul", "dunlin");
+      t.Attr("trans_a", form & 1).Attr("trans_b", form / 2).Attr("alpha", 0.5);
+      t.Attr("activation", kind).Attr("act_a", 0.1).Attr("act_b", 0.6);
+      t.Input(RandomF32(form & 1 ? Dims{2, 3, 8, 6} : Dims{2, 3, 6, 8}));
+      t.Input(RandomF32(form & 2 ? Dims{3, 21, 8} : Dims{3, 8, 21}, -1, 1, 2));
+      t.Input(RandomF32({21}, -1, 1, 3)).Input(RandomF32({2, 3, 6, 21}, -1, 1, 4));
+      t.ExpectKernelMatches({.abs = 1e-5});
+    }
 }
 
 }  // namespace

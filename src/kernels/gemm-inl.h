@@ -1,0 +1,147 @@
+// The register tile of the packed matrix product, for use inside SIMD functions.
+#if defined(DUNLIN_KERNELS_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef DUNLIN_KERNELS_GEMM_INL_H_
+#undef DUNLIN_KERNELS_GEMM_INL_H_
+#else
+#define DUNLIN_KERNELS_GEMM_INL_H_
+#endif
+
+#include <limits>
+
+#include "kernels/activation-inl.h"
+#include "kernels/gemm.h"
+#include "kernels/gemm_partial-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace dunlin::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Rows of the largest tile for panels of 1, 2, … vectors. Per step of k a tile does rows * width
+// multiply-adds on rows + width loads, with rows * width accumulators that must cover latency x
+// throughput of the multiply-add (4 x 2) and fit the registers beside `width` vectors of B and one
+// broadcast: 32 registers with AVX-512, 16 below.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMaxPanelWidth = 4;
+constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 14, 14, 9, 6};
+#else
+constexpr int kMaxPanelWidth = 2;
+constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 12, 6};
+#endif
+constexpr int kMaxTileRows = 14;
+
+struct TileArgs {
+  const float* const* rows;  // rows[t * row_stride + i]
+  size_t row_stride;
+  size_t taps;
+  size_t k_begin, k;  // the part of every row that is used
+  const float* b;     // taps * k rows of the panel
+  float* c;
+  size_t c_stride;
+  size_t cols;  // <= width * lanes; only the last vector may be partial
+  bool accumulate, last;
+  // The rest is read when `last`.
+  float alpha;
+  const float* bias;  // width * lanes floats
+  const float* residual;
+  size_t residual_stride;
+  float lo, hi;
+};
+
+template <int kRows, int kWidth>
+HWY_NOINLINE void GemmTile(const TileArgs& t) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  const size_t lanes = hn::Lanes(d);
+  V acc[kRows][kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < kWidth; ++j) acc[i][j] = hn::Zero(d);
+
+  const float* HWY_RESTRICT b = t.b;
+  const float* const* tap_rows = t.rows;
+  for (size_t tap = 0; tap < t.taps; ++tap, tap_rows += t.row_stride) {
+    const float* a[kRows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) a[i] = tap_rows[i] + t.k_begin;
+    for (size_t k = 0; k < t.k; ++k) {
+      V bv[kWidth];
+#pragma GCC unroll 16
+      for (int j = 0; j < kWidth; ++j) bv[j] = hn::LoadU(d, b + size_t(j) * lanes);
+      b += kWidth * lanes;
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        const V av = hn::Set(d, a[i][k]);
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) acc[i][j] = hn::MulAdd(av, bv[j], acc[i][j]);
+      }
+    }
+  }
+
+  const size_t tail_at = (kWidth - 1) * lanes;
+  const size_t tail = t.cols - tail_at;  // floats in the last vector
+  const bool partial = tail != lanes;
+  // acc += rows of p.
+  const auto add = [&](const float* p, size_t stride) HWY_ATTR {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i, p += stride) {
+#pragma GCC unroll 16
+      for (int j = 0; j + 1 < kWidth; ++j)
+        acc[i][j] = hn::Add(acc[i][j], hn::LoadU(d, p + size_t(j) * lanes));
+      V& end = acc[i][kWidth - 1];
+      end = hn::Add(end, partial ? LoadPartial(d, p + tail_at, tail) : hn::LoadU(d, p + tail_at));
+    }
+  };
+  if (t.accumulate) add(t.c, t.c_stride);
+  if (t.last) {
+    const V alpha = hn::Set(d, t.alpha);
+#pragma GCC unroll 16
+    for (int j = 0; j < kWidth; ++j) {
+      const V bias = hn::LoadU(d, t.bias + size_t(j) * lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) acc[i][j] = hn::MulAdd(acc[i][j], alpha, bias);
+    }
+    if (t.residual != nullptr) add(t.residual, t.residual_stride);
+    const V lo = hn::Set(d, t.lo), hi = hn::Set(d, t.hi);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 16
+      for (int j = 0; j < kWidth; ++j) acc[i][j] = Limit(acc[i][j], lo, hi);
+  }
+  float* c = t.c;
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i, c += t.c_stride) {
+#pragma GCC unroll 16
+    for (int j = 0; j + 1 < kWidth; ++j) hn::StoreU(acc[i][j], d, c + size_t(j) * lanes);
+    if (partial)
+      StorePartial(d, acc[i][kWidth - 1], c + tail_at, tail);
+    else
+      hn::StoreU(acc[i][kWidth - 1], d, c + tail_at);
+  }
+}
+
+using TileFunction = void (*)(const TileArgs&);
+
+template <int kWidth, int... kRows>
+constexpr void FillTiles(TileFunction* row, std::integer_sequence<int, kRows...>) {
+  ((row[kRows + 1] = &GemmTile<kRows + 1, kWidth>), ...);
+}
+
+// [width][rows]; nullptr where there is none.
+struct TileTable {
+  TileFunction at[kMaxPanelWidth + 1][kMaxTileRows + 1] = {};
+  constexpr TileTable() {
+    FillTiles<1>(at[1], std::make_integer_sequence<int, kTileRows[1]>());
+    FillTiles<2>(at[2], std::make_integer_sequence<int, kTileRows[2]>());
+#if HWY_TARGET <= HWY_AVX3
+    FillTiles<3>(at[3], std::make_integer_sequence<int, kTileRows[3]>());
+    FillTiles<4>(at[4], std::make_integer_sequence<int, kTileRows[4]>());
+#endif
+  }
+};
+constexpr TileTable kTiles;
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggle

@@ -1,0 +1,237 @@
+#include "kernels/gemm.h"
+
+#include <algorithm>
+#include <utility>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/gemm.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/gemm-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace dunlin::HWY_NAMESPACE {
+
+GemmPanels MakePanels(int64_t n) {
+  GemmPanels p;
+  p.n = n;
+  p.lanes = int(hn::Lanes(hn::ScalableTag<float>()));
+  p.vectors = (n + p.lanes - 1) / p.lanes;
+  p.count = (p.vectors + kMaxPanelWidth - 1) / kMaxPanelWidth;
+  return p;
+}
+
+// A block of a panel that all rows pass over before the next one: 3/4 of a 48 KiB (2/3 would be of
+// a 32 KiB) first-level cache is left to A, C and the next block.
+constexpr int64_t kBlockBytes = 24 * 1024;
+
+// Walks the blocks of (tap, k) space: f(first tap, taps, first k, k count).
+template <class F>
+HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
+  if (g.k <= block_rows || g.taps * g.k <= block_rows) {  // whole taps
+    const int64_t per_block = std::max<int64_t>(1, g.k == 0 ? g.taps : block_rows / g.k);
+    const int64_t blocks = (g.taps + per_block - 1) / per_block;
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t t0 = g.taps * i / blocks, t1 = g.taps * (i + 1) / blocks;
+      f(t0, t1 - t0, int64_t{0}, g.k);
+    }
+    return;
+  }
+  const int64_t blocks = (g.k + block_rows - 1) / block_rows;
+  for (int64_t t = 0; t < g.taps; ++t)
+    for (int64_t i = 0; i < blocks; ++i) {
+      const int64_t k0 = g.k * i / blocks, k1 = g.k * (i + 1) / blocks;
+      f(t, int64_t{1}, k0, k1 - k0);
+    }
+}
+
+// What the tile applies itself: limits that hold for any activation that is only a limit.
+struct Limits {
+  float lo = -std::numeric_limits<float>::infinity();
+  float hi = std::numeric_limits<float>::infinity();
+  bool complete = true;  // false: the activation follows as a second pass over the stored tile
+};
+HWY_INLINE Limits LimitsOf(const ActivationParams& p) {
+  Limits l;
+  if (p.kind == Activation::kRelu)
+    l.lo = 0;
+  else if (p.kind == Activation::kClip)
+    l.lo = p.a, l.hi = p.b;
+  else
+    l.complete = p.kind == Activation::kNone;
+  return l;
+}
+
+void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64_t end) {
+  const Limits limits = LimitsOf(g.epilogue.activation);
+  const int64_t lanes = panels.lanes;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int width = panels.width(panel);
+    const int64_t first = panels.first_vector(panel) * lanes;
+    const int64_t panel_cols = width * lanes, cols = std::min(panel_cols, panels.n - first);
+    HWY_ALIGN float bias[kMaxPanelWidth * HWY_MAX_BYTES / sizeof(float)] = {};
+    if (g.epilogue.bias != nullptr) std::copy_n(g.epilogue.bias + first, cols, bias);
+    // Tiles of equal height, not full ones and a low rest.
+    const int64_t tiles = (g.m + kTileRows[width] - 1) / kTileRows[width];
+    // With a tile or two no block would be used again.
+    const int64_t block_rows =
+        tiles <= 2 ? g.taps * g.k + 1 : kBlockBytes / int64_t(sizeof(float)) / panel_cols;
+    const float* b = g.packed + first * g.packed_rows + g.first_row * panel_cols;
+
+    TileArgs t;
+    t.row_stride = size_t(g.row_stride);
+    t.c_stride = size_t(g.c_stride);
+    t.cols = size_t(cols);
+    t.alpha = g.epilogue.alpha;
+    t.bias = bias;
+    t.residual = nullptr;
+    t.residual_stride = size_t(g.epilogue.residual_stride);
+    t.lo = limits.lo;
+    t.hi = limits.hi;
+    bool first_block = g.first;
+    ForEachBlock(g, block_rows, [&](int64_t tap, int64_t taps, int64_t k0, int64_t k) {
+      const bool last_block = g.last && tap + taps == g.taps && k0 + k == g.k;
+      t.taps = size_t(taps);
+      t.k_begin = size_t(k0);
+      t.k = size_t(k);
+      t.b = b + (tap * g.k + k0) * panel_cols;
+      t.accumulate = !first_block;
+      t.last = last_block;
+      for (int64_t i = 0; i < tiles; ++i) {
+        const int64_t m0 = g.m * i / tiles, m1 = g.m * (i + 1) / tiles;
+        t.rows = g.rows + tap * g.row_stride + m0;
+        t.c = g.c + m0 * g.c_stride + first;
+        if (g.epilogue.residual != nullptr)
+          t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
+        kTiles.at[width][m1 - m0](t);
+        if (last_block && !limits.complete)
+          ActivateRows(g.epilogue.activation, t.c, size_t(m1 - m0), t.c_stride, t.cols);
+      }
+      first_block = false;
+    });
+  }
+}
+
+void PackPanels(const GemmPanels& panels, const GemmSource& s, int64_t begin, int64_t end,
+                float* packed) {
+  const int64_t lanes = panels.lanes;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t first = panels.first_vector(panel) * lanes;
+    const int64_t panel_cols = panels.width(panel) * lanes;
+    const int64_t cols = std::min(panel_cols, panels.n - first);
+    float* out = packed + first * s.taps * s.k;
+    for (int64_t t = 0; t < s.taps; ++t)
+      for (int64_t k = 0; k < s.k; ++k, out += panel_cols) {
+        const float* in = s.data + t * s.tap_stride + k * s.k_stride + first * s.n_stride;
+        if (s.n_stride == 1)
+          std::copy_n(in, cols, out);
+        else
+          for (int64_t j = 0; j < cols; ++j) out[j] = in[j * s.n_stride];
+        std::fill(out + cols, out + panel_cols, 0.0f);
+      }
+  }
+}
+
+int64_t PureFma(int64_t rounds) {
+  const hn::ScalableTag<float> d;
+  constexpr int kChains = 12;
+  hn::Vec<decltype(d)> acc[kChains];
+  const auto x = hn::Set(d, 0.5f), y = hn::Set(d, 0.25f);
+#pragma GCC unroll 16
+  for (int i = 0; i < kChains; ++i) acc[i] = hn::Set(d, float(i));
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kChains; ++i) acc[i] = hn::MulAdd(acc[i], x, y);
+  }
+#pragma GCC unroll 16
+  for (int i = 1; i < kChains; ++i) acc[0] = hn::Add(acc[0], acc[i]);
+  // The sum is used, so that the loop stays; it never is -1.
+  return hn::GetLane(acc[0]) == -1 ? 0 : rounds * kChains * int64_t(hn::Lanes(d));
+}
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace dunlin {
+HWY_EXPORT(MakePanels);
+HWY_EXPORT(GemmRange);
+HWY_EXPORT(PackPanels);
+HWY_EXPORT(PureFma);
+
+GemmPanels MakeGemmPanels(int64_t n) { return HWY_DYNAMIC_DISPATCH(MakePanels)(n); }
+
+void PackGemm(const GemmPanels& panels, const GemmSource& source, int64_t begin, int64_t end,
+              float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackPanels)(panels, source, begin, end, packed);
+}
+
+void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end) {
+  if (args.m > 0) HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, begin, end);
+}
+
+void GemmStrided(const GemmPanels& panels, GemmArgs args, const float* a, int64_t a_stride,
+                 int64_t begin, int64_t end) {
+  constexpr int64_t kRows = 1024;
+  const float* rows[kRows];
+  const int64_t m = args.m;
+  float* const c = args.c;
+  const float* const residual = args.epilogue.residual;
+  args.rows = rows;
+  args.row_stride = kRows;
+  args.taps = 1;
+  for (int64_t m0 = 0; m0 < m; m0 += kRows) {
+    args.m = std::min(kRows, m - m0);
+    for (int64_t i = 0; i < args.m; ++i) rows[i] = a + (m0 + i) * a_stride;
+    args.c = c + m0 * args.c_stride;
+    if (residual != nullptr) args.epilogue.residual = residual + m0 * args.epilogue.residual_stride;
+    Gemm(panels, args, begin, end);
+  }
+}
+
+GemmSplit SplitGemm(const GemmPanels& panels, int64_t batch, int64_t m, int64_t k, int64_t max_rows,
+                    int threads) {
+  // An item's rows of A stay in half of a 1 MiB second-level cache while all its panels pass.
+  constexpr int64_t kItemFloats = 128 * 1024;
+  // Fewer rows make poor use of a panel brought in from memory; two tiles of 12 or four of 6.
+  constexpr int64_t kLeastRows = 24;
+  // Below this an item costs no more than handing it out: 10 microseconds of a core at its peak.
+  constexpr int64_t kLeastWork = 1 << 20;
+  const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  batch = std::max<int64_t>(1, batch);
+  k = std::max<int64_t>(1, k);
+  const int64_t cache_rows =
+      std::clamp(kItemFloats / k, kLeastRows, std::max(kLeastRows, max_rows));
+  int64_t m_items = std::max<int64_t>(1, up(m, std::min(cache_rows, max_rows)));
+  int64_t panel_items = 1;
+  const int64_t work = batch * m * k * panels.vectors * panels.lanes;
+  // Four items a thread even out what a disturbed core loses.
+  const int64_t wanted = threads <= 1 ? 1 : std::min<int64_t>(threads * 4, work / kLeastWork);
+  const auto split_rows = [&] {
+    m_items = std::max(m_items, std::min(up(wanted, batch * panel_items), m / kLeastRows));
+  };
+  const auto split_panels = [&] {
+    panel_items =
+        std::clamp<int64_t>(up(wanted, batch * m_items), 1, std::max<int64_t>(1, panels.count));
+  };
+  // The larger operand is the one to read only once.
+  if (panels.n < m)
+    split_rows(), split_panels();
+  else
+    split_panels(), split_rows();
+  GemmSplit s;
+  s.m = m;
+  s.panels = panels.count;
+  s.m_step = std::max<int64_t>(1, up(m, m_items));
+  s.panel_step = std::max<int64_t>(1, up(panels.count, panel_items));
+  s.m_items = std::max<int64_t>(1, up(m, s.m_step));
+  s.panel_items = std::max<int64_t>(1, up(panels.count, s.panel_step));
+  const int64_t item_work = work / (batch * s.items());
+  s.grain = std::max<int64_t>(1, kLeastWork / std::max<int64_t>(1, item_work));
+  return s;
+}
+
+int64_t RunPureFma(int64_t rounds) { return HWY_DYNAMIC_DISPATCH(PureFma)(rounds); }
+
+}  // namespace dunlin
+#endif  // HWY_ONCE

@@ -1,0 +1,165 @@
+// The packed product on every SIMD target against a plain sum in double.
+#include "kernels/gemm.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/simd_targets.h"
+
+namespace dunlin {
+namespace {
+
+std::vector<float> Random(int64_t count, uint32_t seed) {
+  std::vector<float> v(static_cast<size_t>(count));
+  std::mt19937 rng(seed);
+  std::uniform_real_distribution<float> pick(-1, 1);
+  for (float& x : v) x = pick(rng);
+  return v;
+}
+
+struct Case {
+  int64_t taps, m, k, n;
+};
+
+// Every row of every tap points to a random place, as a convolution's do. C is wider than n and
+// what lies between its rows must stay.
+void Check(const Case& c, const ActivationParams& activation, bool bias, bool residual,
+           float alpha) {
+  SCOPED_TRACE(::testing::Message() << "taps " << c.taps << " m " << c.m << " k " << c.k << " n "
+                                    << c.n << " activation " << int(activation.kind));
+  constexpr float kUntouched = 77;
+  const int64_t stride = c.n + 3;
+  const std::vector<float> pool = Random(4096 + c.k, 1), b = Random(c.taps * c.k * c.n, 2),
+                           bv = Random(c.n, 3), res = Random(c.m * stride, 4);
+  std::mt19937 rng(5);
+  std::vector<const float*> rows;
+  for (int64_t i = 0; i < c.taps * c.m; ++i) rows.push_back(pool.data() + rng() % 4096);
+  const GemmPanels panels = MakeGemmPanels(c.n);
+  std::vector<float> packed(size_t(panels.packed_floats(c.taps * c.k)), kUntouched);
+  PackGemm(panels, {b.data(), c.taps, c.k, c.k * c.n, c.n, 1}, 0, panels.count, packed.data());
+  std::vector<float> out(size_t(c.m * stride), kUntouched);
+  GemmArgs g;
+  g.rows = rows.data();
+  g.row_stride = c.m;
+  g.taps = c.taps;
+  g.k = c.k;
+  g.m = c.m;
+  g.packed = packed.data();
+  g.packed_rows = c.taps * c.k;
+  g.c = out.data();
+  g.c_stride = stride;
+  g.epilogue = {alpha, bias ? bv.data() : nullptr, residual ? res.data() : nullptr, stride,
+                activation};
+  Gemm(panels, g, 0, panels.count);
+  for (int64_t m = 0; m < c.m; ++m)
+    for (int64_t n = 0; n < stride; ++n) {
+      const float got = out[size_t(m * stride + n)];
+      if (n >= c.n) {
+        ASSERT_EQ(got, kUntouched) << m << "," << n;
+        continue;
+      }
+      double sum = 0, size = 1;
+      for (int64_t t = 0; t < c.taps; ++t)
+        for (int64_t k = 0; k < c.k; ++k) {
+          const double x =
+              rows[size_t(t * c.m + m)][k] * double(b[size_t((t * c.k + k) * c.n + n)]);
+          sum += x;
+          size += std::fabs(x);
+        }
+      sum *= alpha;
+      if (bias) sum += bv[size_t(n)];
+      if (residual) sum += res[size_t(m * stride + n)];
+      ASSERT_NEAR(got, ActivateReference(activation, sum), 2e-6 * size) << m << "," << n;
+    }
+}
+
+TEST(Gemm, MatchesPlainSumsAtOddExtents) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    for (const int64_t m : {1, 2, 5, 6, 7, 13, 29})
+      for (const int64_t n : {1, 7, 16, 24, 33, 64, 65, 130})
+        for (const int64_t k : {1, 3, 16, 61}) Check({1, m, k, n}, {}, true, false, 1);
+    for (const int64_t taps : {2, 9, 25}) Check({taps, 20, 5, 18}, {}, true, true, 1);
+  });
+}
+
+TEST(Gemm, SumsInBlocksWhenTheyAreLong) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    Check({1, 40, 1000, 70}, {Activation::kRelu, 0, 0}, true, true, 0.5f);
+    Check({9, 40, 100, 70}, {Activation::kRelu, 0, 0}, true, true, 1);
+    Check({3, 43, 700, 17}, {Activation::kSigmoid, 0, 0}, true, false, 1);
+  });
+}
+
+TEST(Gemm, EmptyExtentsAreNoProblem) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    Check({1, 0, 4, 4}, {}, true, false, 1);
+    Check({1, 4, 0, 4}, {}, true, false, 1);
+    Check({1, 4, 4, 0}, {}, true, false, 1);
+  });
+}
+
+TEST(Gemm, AppliesEveryActivationAfterBiasAndResidual) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    for (int kind = 0; kind < kActivationCount; ++kind) {
+      const ActivationParams p{Activation(kind), kind == 2 ? -0.3f : 0.2f, 0.5f};
+      Check({1, 7, 9, 37}, p, true, true, 1);
+      Check({1, 50, 900, 37}, p, false, false, 1);
+    }
+  });
+}
+
+TEST(Gemm, NaNAndInfinityArriveInTheirRowsOnly) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  ForEachSimdTarget([&](const char* target) {
+    SCOPED_TRACE(target);
+    const std::vector<float> a = {nan, 1, inf, 1, 1, 1}, b = {1, 2, 3, 4};  // [3, 2] x [2, 2]
+    const GemmPanels panels = MakeGemmPanels(2);
+    std::vector<float> packed(size_t(panels.packed_floats(2))), c(6);
+    PackGemm(panels, {b.data(), 1, 2, 0, 2, 1}, 0, panels.count, packed.data());
+    GemmArgs g;
+    g.m = 3;
+    g.k = g.packed_rows = 2;
+    g.packed = packed.data();
+    g.c = c.data();
+    g.c_stride = 2;
+    g.epilogue.activation = {Activation::kClip, 0, 6};
+    GemmStrided(panels, g, a.data(), 2, 0, panels.count);
+    EXPECT_TRUE(std::isnan(c[0]) && std::isnan(c[1]));
+    EXPECT_EQ(c[2], 6);
+    EXPECT_EQ(c[3], 6);
+    EXPECT_EQ(c[4], 4);
+    EXPECT_EQ(c[5], 6);
+  });
+}
+
+TEST(GemmSplit, CoversEverythingOnceWhateverTheThreads) {
+  for (const int threads : {1, 2, 7, 64})
+    for (const int64_t m : {0, 1, 3, 49, 3136, 50176})
+      for (const int64_t n : {1, 64, 1000, 4096})
+        for (const int64_t k : {0, 3, 576, 9216}) {
+          const GemmPanels panels = MakeGemmPanels(n);
+          const GemmSplit s = SplitGemm(panels, 1, m, k, 455, threads);
+          int64_t area = 0;
+          for (int64_t i = 0; i < s.items(); ++i) {
+            const GemmSplit::Item item = s.item(i);
+            EXPECT_LE(item.m_end - item.m_begin, 455);
+            EXPECT_LE(item.m_end, m);
+            EXPECT_LE(item.panel_end, panels.count);
+            EXPECT_LE(item.panel_begin, item.panel_end);
+            area += (item.m_end - item.m_begin) * (item.panel_end - item.panel_begin);
+          }
+          EXPECT_EQ(area, m * panels.count) << m << " " << n << " " << k << " " << threads;
+        }
+}
+
+}  // namespace
+}  // namespace dunlin

@@ -1,0 +1,197 @@
+// The f32 matrix product on packed panels.
+#include <algorithm>
+
+#include "kernels/gemm.h"
+#include "ops/matmul/product.h"
+
+namespace dunlin {
+namespace {
+
+constexpr int64_t kRowsPerCall = 1024;  // of pointers on the stack of GemmStrided
+constexpr int64_t kAlignFloats = 16;    // parts of the scratch begin on cache lines
+
+int64_t Aligned(int64_t floats) {
+  return (floats + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
+}
+
+// How input 2 (Gemm's C, FusedMatMul's bias) reaches the epilogue.
+enum class Bias {
+  kNone,
+  kVector,    // n floats as they are
+  kExpanded,  // scaled or repeated into n floats of scratch
+  kMatrix,    // scaled or repeated into a matrix of the output's extents, in scratch
+};
+
+// Within 2 K 2^-24 sum |a||b| of the reference, the bound of any order of summation in f32.
+class ProductKernel final : public Kernel {
+ public:
+  ProductAttrs attrs;
+  int64_t m = 0, n = 0, k = 0;
+  Dims batch, y_dims, bias_dims;
+  std::vector<int64_t> a_strides, b_strides;  // of matrices along the batch axes
+  int64_t b_matrices = 1;
+  GemmPanels panels;
+  GemmSplit split;
+  bool trans_a = false, trans_b = false;
+  Tensor packed;  // of a constant b; else b is packed into scratch at every run
+  Bias bias = Bias::kNone;
+  // Scratch, in floats.
+  int64_t packed_at = 0, a_at = 0, bias_at = 0, scratch_floats = 0;
+
+  std::string_view name() const override {
+    return packed.defined() ? "gemm.packed" : "gemm.dynamic";
+  }
+  size_t scratch_bytes() const override { return size_t(scratch_floats) * sizeof(float); }
+
+  Status Run(RunContext& ctx) const override {
+    float* const scratch = static_cast<float*>(ctx.scratch());
+    const float* a = ctx.in(0).as<float>();
+    if (trans_a) a = TransposeA(ctx, a, scratch + a_at);
+    const float* b = packed.defined() ? packed.as<float>() : PackB(ctx, scratch + packed_at);
+    GemmEpilogue epilogue;
+    epilogue.alpha = attrs.alpha;
+    epilogue.activation = attrs.act;
+    if (ctx.has(3)) epilogue.residual = ctx.in(3).as<float>();
+    if (bias == Bias::kVector) epilogue.bias = ctx.in(2).as<float>();
+    if (bias == Bias::kExpanded) epilogue.bias = ExpandBias(ctx, Dims{n}, scratch + bias_at);
+    if (bias == Bias::kMatrix) epilogue.residual = ExpandBias(ctx, y_dims, scratch + bias_at);
+
+    float* const y = ctx.out(0).mut<float>();
+    const int64_t matrix = panels.packed_floats(k), per_batch = split.items();
+    ctx.ParallelFor(CountOf(batch) * per_batch, split.grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t at = i / per_batch;
+        const GemmSplit::Item item = split.item(i % per_batch);
+        GemmArgs g;
+        g.m = item.m_end - item.m_begin;
+        g.k = g.packed_rows = k;
+        g.packed = b + OffsetOf(at, batch, b_strides) * matrix;
+        g.c_stride = n;
+        g.epilogue = epilogue;
+        const int64_t row = at * m + item.m_begin;
+        g.c = y + row * n;
+        if (epilogue.residual != nullptr) g.epilogue.residual += row * n;
+        g.epilogue.residual_stride = n;
+        const float* rows = a + (OffsetOf(at, batch, a_strides) * m + item.m_begin) * k;
+        GemmStrided(panels, g, rows, k, item.panel_begin, item.panel_end);
+      }
+    });
+    return {};
+  }
+
+ private:
+  const float* PackB(RunContext& ctx, float* to) const {
+    const float* b = ctx.in(1).as<float>();
+    GemmSource source{b, 1, k, 0, trans_b ? 1 : n, trans_b ? k : 1};
+    const int64_t grain = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, k * 32));
+    ctx.ParallelFor(b_matrices * panels.count, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t matrix = i / panels.count, panel = i % panels.count;
+        GemmSource s = source;
+        s.data += matrix * k * n;
+        PackGemm(panels, s, panel, panel + 1, to + matrix * panels.packed_floats(k));
+      }
+    });
+    return to;
+  }
+
+  // [.., k, m] to [.., m, k].
+  const float* TransposeA(RunContext& ctx, const float* a, float* to) const {
+    const int64_t matrices = ctx.in(0).count() / std::max<int64_t>(1, m * k);
+    ctx.ParallelFor(matrices * m, std::max<int64_t>(1, (1 << 13) / std::max<int64_t>(1, k)),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t i = begin; i < end; ++i) {
+                        const float* from = a + i / m * m * k + i % m;
+                        for (int64_t j = 0; j < k; ++j) to[i * k + j] = from[j * m];
+                      }
+                    });
+    return to;
+  }
+
+  const float* ExpandBias(RunContext& ctx, const Dims& dims, float* to) const {
+    const float* from = ctx.in(2).as<float>();
+    const float* residual = ctx.has(3) && bias == Bias::kMatrix ? ctx.in(3).as<float>() : nullptr;
+    const auto strides = BroadcastStrides(bias_dims, dims);
+    for (int64_t i = 0; i < CountOf(dims); ++i)
+      to[i] = attrs.beta * from[OffsetOf(i, dims, strides)] +
+              (residual != nullptr ? residual[i] : 0.0f);
+    return to;
+  }
+};
+
+Result<Tensor> PackConstant(const ProductKernel& p, const Tensor& b) {
+  const int64_t matrix = p.panels.packed_floats(p.k);
+  Tensor packed = TRY(Tensor::Create(DType::kF32, {p.b_matrices * matrix}));
+  for (int64_t i = 0; i < p.b_matrices; ++i)
+    PackGemm(p.panels,
+             {b.as<float>() + i * p.k * p.n, 1, p.k, 0, p.trans_b ? 1 : p.n, p.trans_b ? p.k : 1},
+             0, p.panels.count, packed.mut<float>() + i * matrix);
+  return packed;
+}
+
+}  // namespace
+
+Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
+  const Type& a = ctx.input(0);
+  const Type& b = ctx.input(1);
+  if (a.dtype != DType::kF32) return KernelPtr();
+  const ProductShape shape = TRY(ResolveProduct(attrs, a.dims, b.dims));
+  auto kernel = std::make_unique<ProductKernel>();
+  ProductKernel& p = *kernel;
+  p.attrs = attrs;
+  p.m = shape.m, p.n = shape.n, p.k = shape.k;
+  const bool row = a.dims.rank() == 1, column = b.dims.rank() == 1;
+  p.trans_a = attrs.trans_a && !row;
+  p.trans_b = attrs.trans_b && !column;
+  p.y_dims = ctx.output(0).dims;
+  const auto leading = [](const Dims& d, size_t matrix_rank) {
+    return Dims(
+        std::span<const int64_t>(d).first(d.size() < matrix_rank ? 0 : d.size() - matrix_rank));
+  };
+  const Dims a_batch = leading(a.dims, 2), b_batch = leading(b.dims, 2);
+  p.batch = leading(p.y_dims, 2 - size_t(row) - size_t(column));
+  p.b_matrices = CountOf(b_batch);
+  if (p.b_matrices == 1 && !p.trans_a && CountOf(a_batch) == CountOf(p.batch)) {
+    // One right operand for all: the batch is only more rows.
+    p.m *= CountOf(p.batch);
+    p.batch = {};
+  } else {
+    p.a_strides = BroadcastStrides(a_batch, p.batch);
+    p.b_strides = BroadcastStrides(b_batch, p.batch);
+  }
+  p.panels = MakeGemmPanels(p.n);
+  p.split = SplitGemm(p.panels, CountOf(p.batch), p.m, p.k, kRowsPerCall, ctx.threads());
+  if (const Tensor* constant = ctx.value(1)) {
+    const std::string recipe =
+        fmt::format("gemm lanes {} panels {} matrices {} k {} n {} transposed {}", p.panels.lanes,
+                    p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
+    p.packed = TRY(
+        ctx.weights().Get(*constant, recipe, [&](const Tensor& t) { return PackConstant(p, t); }));
+  } else {
+    p.packed_at = p.scratch_floats;
+    p.scratch_floats += Aligned(p.b_matrices * p.panels.packed_floats(p.k));
+  }
+  if (p.trans_a) {
+    p.a_at = p.scratch_floats;
+    p.scratch_floats += Aligned(CountOf(a.dims));
+  }
+  if (ctx.has(2)) {
+    p.bias_dims = ctx.input(2).dims;
+    const int64_t count = CountOf(p.bias_dims);
+    const bool vector =
+        count == p.n && !p.bias_dims.empty() && p.bias_dims.back() == p.n && !column;
+    if (vector || count == 1) {
+      if (count == 1) p.bias_dims = {1};
+      if (count == p.n) p.bias_dims = {p.n};
+      p.bias = count == p.n && attrs.beta == 1 ? Bias::kVector : Bias::kExpanded;
+    } else {
+      p.bias = Bias::kMatrix;
+    }
+    p.bias_at = p.scratch_floats;
+    if (p.bias == Bias::kExpanded) p.scratch_floats += Aligned(p.n);
+    if (p.bias == Bias::kMatrix) p.scratch_floats += Aligned(CountOf(p.y_dims));
+  }
+  return KernelPtr(std::move(kernel));
+}
+
+}  // namespace dunlin
