@@ -51,6 +51,22 @@ struct Model::Impl {
   Result<std::vector<RunValue>> Bind(std::span<const NamedValue> given) const;
 };
 
+namespace {
+// Values as a run takes them; borrows from the values.
+struct Borrowed {
+  std::vector<TensorView> views;
+  std::vector<RunInput> inputs;
+  explicit Borrowed(std::span<const RunValue> values) : views(values.size()), inputs(values.size()) {
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (values[i].sequence) inputs[i].sequence = &values[i].sequence;
+      if (!values[i].tensor.defined()) continue;
+      views[i] = values[i].tensor.view();
+      inputs[i].view = &views[i];
+    }
+  }
+};
+}  // namespace
+
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 
@@ -214,7 +230,7 @@ void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
 Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
   const std::vector<RunValue> bound = TRY(impl_->Bind(ToValues(inputs)));
   Execution execution(impl_->program);
-  const auto plan = TRY(execution.Prepare(bound));
+  const Plan* plan = TRY(execution.Prepare(Borrowed(bound).inputs));
   CostReport r;
   DescribeSteps(*plan, r.steps);
   std::map<const void*, std::pair<int64_t, int64_t>> weights;  // each once: (elements, bytes)
@@ -269,8 +285,10 @@ Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> i
   }
   RunEnvironment env = impl_->env;
   env.cancelled = &options.cancelled;
-  std::vector<RunValue> results = TRY(impl_->execution.Run(bound, env));
-  impl_->arena_bytes = std::max(impl_->arena_bytes, TRY(impl_->execution.Prepare(bound))->memory.arena_bytes);
+  const Borrowed borrowed(bound);
+  std::vector<RunValue> results = TRY(impl_->execution.Run(borrowed.inputs, env));
+  const Plan* plan = TRY(impl_->execution.Prepare(borrowed.inputs));
+  impl_->arena_bytes = std::max(impl_->arena_bytes, plan->memory.arena_bytes);
   if (options.outputs.empty())
     for (size_t i = 0; i < results.size(); ++i) wanted.push_back(i);
   std::vector<NamedValue> out;
@@ -299,11 +317,13 @@ Status Session::Prepare(std::span<const NamedTensor> inputs) {
 Result<std::vector<StepProfile>> Session::Profile(std::span<const NamedTensor> inputs) {
   const std::vector<RunValue> bound = TRY(impl_->model->impl_->Bind(ToValues(inputs)));
   std::vector<StepProfile> steps;
-  DescribeSteps(*TRY(impl_->execution.Prepare(bound)), steps);
+  const Borrowed borrowed(bound);
+  const Plan* plan = TRY(impl_->execution.Prepare(borrowed.inputs));
+  DescribeSteps(*plan, steps);
   std::vector<double> times;
   RunEnvironment env = impl_->env;
   env.step_microseconds = &times;
-  TRY(impl_->execution.Run(bound, env));
+  TRY(impl_->execution.Run(borrowed.inputs, env));
   for (size_t i = 0; i < steps.size() && i < times.size(); ++i) steps[i].microseconds = times[i];
   return steps;
 }

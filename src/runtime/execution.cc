@@ -12,6 +12,16 @@ Type TypeOf(const RunValue& v) {
   if (!v.tensor.defined()) return Type{Type::Kind::kOptional, DType::kUndefined, false, {}};
   return Type::Of(v.tensor.dtype(), v.tensor.dims());
 }
+Type TypeOf(const RunInput& v) {
+  if (v.view != nullptr) return Type::Of(v.view->dtype, v.view->dims);
+  if (v.sequence != nullptr) return Type{Type::Kind::kSequence, (*v.sequence)->dtype, false, {}};
+  return Type{Type::Kind::kOptional, DType::kUndefined, false, {}};
+}
+// Without building a Type: this runs for every input of every run.
+bool IsOfType(const RunInput& v, const Type& t) {
+  if (v.view != nullptr) return t.kind == Type::Kind::kTensor && t.dtype == v.view->dtype && t.dims == v.view->dims;
+  return t == TypeOf(v);
+}
 }  // namespace
 
 // The bindings of one plan.
@@ -178,18 +188,20 @@ class Execution::Context final : public RunContext {
 Result<std::vector<Tensor>> Execution::Subgraph::Run(std::vector<Tensor> formal) {
   std::unique_ptr<Execution>& body = s_.bodies[size_t(index_)][size_t(branch_)];
   if (!body) body = std::make_unique<Execution>(step_.bodies[size_t(branch_)]);
-  std::vector<RunValue> inputs;
+  std::vector<TensorView> views;  // of the formal inputs
+  views.reserve(formal.size());
+  std::vector<RunInput> inputs;
   inputs.reserve(formal.size() + step_.captures.size());
-  for (Tensor& t : formal) inputs.push_back({std::move(t), nullptr});
+  for (const Tensor& t : formal) {
+    views.push_back(t.view());
+    inputs.push_back({&views.back(), nullptr});
+  }
+  // The parent's memory outlives this call.
   for (const int c : step_.captures) {
-    const Slot& slot = s_.plan->slots[size_t(c)];
-    if (slot.kind == Slot::Kind::kDynamic) {
-      inputs.push_back(s_.dynamic[size_t(c)]);
-      continue;
-    }
-    // The parent's memory outlives this call, so nothing needs to own it.
-    const TensorView& v = s_.views[size_t(c)];
-    inputs.push_back({Tensor::Over(v.dtype, v.dims, Buffer::Borrow(v.data, size_t(v.bytes()), nullptr)), nullptr});
+    const bool dynamic = s_.plan->slots[size_t(c)].kind == Slot::Kind::kDynamic;
+    const RunValue& d = s_.dynamic[size_t(c)];
+    if (!dynamic || d.tensor.defined()) inputs.push_back({&s_.views[size_t(c)], nullptr});
+    else inputs.push_back({nullptr, d.sequence ? &d.sequence : nullptr});
   }
   if (inputs.size() != step_.bodies[size_t(branch_)]->graph().inputs().size())
     return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given", step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(), formal.size());
@@ -408,15 +420,17 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
 Execution::Execution(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
 Execution::~Execution() = default;
 
-Result<std::shared_ptr<const Plan>> Execution::Prepare(std::span<const RunValue> inputs) {
-  std::vector<Type> types;
-  types.reserve(inputs.size());
-  for (const RunValue& v : inputs) types.push_back(TypeOf(v));
-  if (!state_ || types != last_types_) {
-    state_ = std::make_unique<State>(TRY(program_->PlanFor(types)));
+Result<const Plan*> Execution::Prepare(std::span<const RunInput> inputs) {
+  bool same = state_ != nullptr && inputs.size() == last_types_.size();
+  for (size_t i = 0; same && i < inputs.size(); ++i) same = IsOfType(inputs[i], last_types_[i]);
+  if (!same) {
+    std::vector<Type> types;
+    for (const RunInput& v : inputs) types.push_back(TypeOf(v));
+    std::shared_ptr<const Plan> plan = TRY(program_->PlanFor(types));
+    state_ = std::make_unique<State>(std::move(plan));
     last_types_ = std::move(types);
   }
-  return state_->plan;
+  return state_->plan.get();
 }
 
 Status Execution::RunStep(State& state, int index, const RunEnvironment& env) {
@@ -426,16 +440,16 @@ Status Execution::RunStep(State& state, int index, const RunEnvironment& env) {
   return step.kernel->Run(ctx);
 }
 
-Result<std::vector<RunValue>> Execution::Run(std::span<const RunValue> inputs, const RunEnvironment& env) {
+Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs, const RunEnvironment& env) {
   TRY(Prepare(inputs));
   State& s = *state_;
   const Plan& plan = *s.plan;
-  for (const auto& [slot, index] : s.input_slots) s.views[size_t(slot)].data = inputs[size_t(index)].tensor.raw();
+  for (const auto& [slot, index] : s.input_slots) s.views[size_t(slot)].data = inputs[size_t(index)].view->data;
   for (size_t i = 0; i < plan.input_slots.size(); ++i) {
     const int slot = plan.input_slots[i];
     if (slot < 0 || plan.slots[size_t(slot)].kind != Slot::Kind::kDynamic) continue;
-    s.dynamic[size_t(slot)] = inputs[i];
-    if (inputs[i].tensor.defined()) s.views[size_t(slot)] = inputs[i].tensor.view();
+    if (inputs[i].sequence != nullptr) s.dynamic[size_t(slot)] = {Tensor(), *inputs[i].sequence};
+    else s.dynamic[size_t(slot)] = {};
   }
   ArenaPool::Lease arena = TRY(env.arenas->Borrow(size_t(plan.memory.arena_bytes)));
   if (arena->data() != s.arena) {

@@ -19,6 +19,12 @@ struct RunValue {
   bool present() const { return tensor.defined() || sequence != nullptr; }
 };
 
+// An input of a run, borrowed for its duration.
+struct RunInput {
+  const TensorView* view = nullptr;                     // row-major; nullptr: a sequence or nothing
+  const std::shared_ptr<const SequenceValue>* sequence = nullptr;
+};
+
 // What a run needs from outside.
 struct RunEnvironment {
   ThreadPool* pool = nullptr;
@@ -37,9 +43,9 @@ class Execution {
   Execution& operator=(const Execution&) = delete;
 
   // inputs: in the graph's order; constants among the graph's inputs are skipped. Results in the graph's order.
-  Result<std::vector<RunValue>> Run(std::span<const RunValue> inputs, const RunEnvironment& env);
+  Result<std::vector<RunValue>> Run(std::span<const RunInput> inputs, const RunEnvironment& env);
   // The plan for such inputs, made if need be.
-  Result<std::shared_ptr<const Plan>> Prepare(std::span<const RunValue> inputs);
+  Result<const Plan*> Prepare(std::span<const RunInput> inputs);
 
  private:
   struct State;
