@@ -1,0 +1,36 @@
+#include "base/json_writer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace dunlin {
+namespace {
+
+TEST(JsonWriter, PutsCommasWhereTheyBelong) {
+  JsonWriter json;
+  json.BeginObject().Key("a").BeginArray().Int(1).BeginObject().End().BeginArray().End().End();
+  json.Key("b").Bool(true).Key("c").Double(0.5).Key("d").String("x").End();
+  EXPECT_EQ(json.text(), R"({"a":[1,{},[]],"b":true,"c":0.5,"d":"x"})");
+}
+
+TEST(JsonWriter, NumbersThatJsonLacksAreNull) {
+  JsonWriter json;
+  json.BeginArray().Double(NAN).Double(INFINITY).Double(1e300).End();
+  EXPECT_EQ(json.text(), "[null,null,1e+300]");
+}
+
+TEST(JsonQuoted, EscapesControlCharactersAndQuotes) {
+  EXPECT_EQ(JsonQuoted("a\"b\\c\n\x01"), R"("a\"b\\c\n\u0001")");
+  EXPECT_EQ(JsonQuoted("ünï 鳥"), "\"ünï 鳥\"");
+}
+
+TEST(JsonQuoted, BytesThatAreNotUtf8AreReplaced) {
+  EXPECT_EQ(JsonQuoted("a\xff"), "\"a\xef\xbf\xbd\"");
+  EXPECT_EQ(JsonQuoted("\xe2\x82"), "\"\xef\xbf\xbd\xef\xbf\xbd\"");  // cut short
+  EXPECT_EQ(JsonQuoted("\xc0\xaf"), "\"\xef\xbf\xbd\xef\xbf\xbd\"");  // overlong
+  EXPECT_EQ(JsonQuoted("\xed\xa0\x80").size(), 2 + 3 * 3u);           // a surrogate
+}
+
+}  // namespace
+}  // namespace dunlin
