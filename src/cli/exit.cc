@@ -15,7 +15,9 @@ Exit ExitFor(Stage stage, Code code) {
     case Stage::kRun:
       return code == Code::kInvalidArgument ? Exit::kInput : Exit::kFailure;
     case Stage::kSetup:
-      break;
+      // What the command line names is not there, or is not what it should be.
+      return code == Code::kInvalidArgument || code == Code::kNotFound ? Exit::kUsage
+                                                                       : Exit::kFailure;
   }
   return Exit::kFailure;
 }

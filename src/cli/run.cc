@@ -1,0 +1,38 @@
+#include "cli/run.h"
+
+#include <cstdio>
+
+#include "cli/files.h"
+#include "cli/outputs.h"
+
+namespace dunlin::cli {
+
+Status ShowOutputs(std::span<const NamedValue> outputs, const OutputOptions& options) {
+  if (!options.output_dir.empty())
+    for (const std::string& path : TRY(SaveOutputs(options.output_dir, outputs)))
+      fmt::print("{}\n", path);
+  if (options.top_k > 0) {
+    const auto labels =
+        options.labels.empty() ? std::vector<std::string>{} : TRY(ReadLines(options.labels));
+    fmt::print("{}", TopKText(outputs, options.top_k, labels));
+  } else if (options.output_dir.empty()) {
+    fmt::print("{}", Summary(outputs));
+  }
+  return {};
+}
+
+Status Run(const RunCommand& command, Stage& stage) {
+  stage = Stage::kLoad;
+  const auto model = TRY(Model::Load(command.model, {.opt = command.opt, .external_data_dir = {}}));
+  stage = Stage::kInput;
+  const Inputs inputs = TRY(MakeInputs(model->inputs(), command.inputs));
+  for (const std::string& note : inputs.notes) fmt::print(stderr, "{}\n", note);
+  TRY(model->CheckInputs(inputs.tensors));
+  stage = Stage::kRun;
+  Session session = TRY(Session::Create(model, {.threads = command.threads}));
+  const auto outputs = TRY(session.Run(inputs.tensors));
+  stage = Stage::kSetup;
+  return ShowOutputs(outputs, command.outputs);
+}
+
+}  // namespace dunlin::cli
