@@ -113,16 +113,19 @@ std::vector<Rule> MakeRules() {
 
   for (const bool by_pow : {true, false}) {
     rules.push_back({"layernorm", Op("Add", {Op("Mul", {Normalised(by_pow), Var(2)}), Var(3)}), MakeLayerNorm});
-    for (const bool by_div : {true, false}) rules.push_back({"rmsnorm", Op("Mul", {RmsNormalised(by_pow, by_div), Var(2)}), MakeRmsNorm});
-    rules.push_back({"rmsnorm-rsqrt", Op("Mul", {RmsNormalisedRsqrt(by_pow), Var(2)}), MakeRmsNorm});
   }
   return rules;
 }
 
-// After the longer form with a shift has had its chance.
+// After the longer forms that contain these have had their chance: a LayerNorm without its shift, and RMSNorm, which is also what a
+// LayerNorm does after centring.
 std::vector<Rule> MakeLateRules() {
   std::vector<Rule> rules;
   for (const bool by_pow : {true, false}) rules.push_back({"layernorm-no-shift", Op("Mul", {Normalised(by_pow), Var(2)}), MakeLayerNorm});
+  for (const bool by_pow : {true, false}) {
+    for (const bool by_div : {true, false}) rules.push_back({"rmsnorm", Op("Mul", {RmsNormalised(by_pow, by_div), Var(2)}), MakeRmsNorm});
+    rules.push_back({"rmsnorm-rsqrt", Op("Mul", {RmsNormalisedRsqrt(by_pow), Var(2)}), MakeRmsNorm});
+  }
   return rules;
 }
 

@@ -106,6 +106,9 @@ std::span<const Rule> PairRules() {
          if (!outer || !inner || outer->empty() || outer->size() != inner->size()) return std::nullopt;
          std::vector<int64_t> perm;
          for (const int64_t o : *outer) perm.push_back((*inner)[size_t(o)]);
+         bool identity = true;
+         for (size_t i = 0; i < perm.size(); ++i) identity &= perm[i] == int64_t(i);
+         if (identity) return std::optional<ValueId>(m.var(0));
          return r.Node("Transpose", {m.var(0)}, {{"perm", perm}});
        }},
       // A reshape of a reshape: only the last one counts, unless it copies extents (0) of the one before.

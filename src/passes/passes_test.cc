@@ -1,0 +1,184 @@
+#include "passes/passes.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "ops/conv/conv.h"
+#include "ops/matmul/matmul.h"
+#include "passes/testing.h"
+
+namespace dunlin {
+namespace {
+
+using Counts = std::map<std::string, int>;
+
+Counts Optimised(std::unique_ptr<Graph> g) {
+  const auto r = OptimizeModel(*g);
+  EXPECT_TRUE(r.has_value()) << r.error().message;
+  const Status v = g->Verify();
+  EXPECT_TRUE(v.has_value()) << v.error().message << g->ToText();
+  return OpCounts(*g);
+}
+
+TEST(Fold, ComputesWhatDependsOnConstantsOnly) {
+  GraphBuilder b;
+  const ValueId x = b.Input({2});
+  const ValueId k = b.Add("Mul", {b.Scalar(2), b.Scalar(3)});
+  const auto g = b.Finish({b.Add("Add", {x, k})});
+  ASSERT_TRUE(FoldConstants(*g).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{{"Add", 1}}));
+  const Node& add = *g->producer(g->outputs()[0]);
+  EXPECT_EQ(g->value(add.inputs[1]).constant.as<float>()[0], 6);
+}
+
+TEST(Fold, ShapeOfAKnownInputDisappears) {
+  GraphBuilder b;
+  const ValueId x = b.Input({2, 3, 4});
+  const ValueId shape = b.Add("Shape", {x});
+  const ValueId batch = b.Add("Gather", {shape, b.Const(Tensor::Ints(std::vector<int64_t>{0}))});
+  const ValueId target = b.Add("Concat", {batch, b.Const(Tensor::Ints(std::vector<int64_t>{-1}))}, {{"axis", int64_t{0}}});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Reshape", {x, target})})), (Counts{{"Reshape", 1}}));
+}
+
+TEST(Simplify, RemovesNodesThatDoNothing) {
+  GraphBuilder b;
+  ValueId x = b.Input({2, 3});
+  x = b.Add("Identity", {x});
+  x = b.Add("Add", {x, b.Scalar(0)});
+  x = b.Add("Mul", {x, b.Scalar(1)});
+  x = b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 1}}});
+  x = b.Add("Reshape", {x, b.Const(Tensor::Ints(std::vector<int64_t>{2, 3}))});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {x})})), (Counts{{"Relu", 1}}));
+}
+
+TEST(Simplify, KeepsAnAddThatBroadcasts) {
+  GraphBuilder b;
+  const ValueId x = b.Input({3});
+  const ValueId zeros = b.Const(*Tensor::Zeros(DType::kF32, {2, 3}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Add", {x, zeros})})), (Counts{{"Add", 1}}));
+}
+
+TEST(Simplify, ComputesEqualNodesOnce) {
+  GraphBuilder b;
+  const ValueId x = b.Input({4});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Sub", {b.Add("Exp", {x}), b.Add("Exp", {x})})})), (Counts{{"Exp", 1}, {"Sub", 1}}));
+}
+
+TEST(Simplify, MergesTransposes) {
+  GraphBuilder b;
+  ValueId x = b.Input({2, 3, 4});
+  x = b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{2, 0, 1}}});
+  x = b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{1, 2, 0}}});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {x})})), (Counts{{"Relu", 1}}));
+}
+
+// x, weights [4,3,3,3] → conv
+ValueId Conv(GraphBuilder& b, ValueId x) {
+  return b.Add("Conv", {x, b.Weights({4, 3, 3, 3})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+}
+ValueId BatchNorm(GraphBuilder& b, ValueId x) {
+  return b.Add("BatchNormalization", {x, b.Weights({4}), b.Weights({4}), b.Weights({4}), b.Weights({4}, 0.5f, 2)});
+}
+
+TEST(Fuse, ConvTakesBatchNormScaleShiftResidualAndActivation) {
+  GraphBuilder b;
+  const ValueId x = b.Input({1, 3, 8, 8}), residual = b.Input({1, 4, 8, 8});
+  ValueId y = BatchNorm(b, Conv(b, x));
+  y = b.Add("Mul", {y, b.Weights({4, 1, 1})});
+  y = b.Add("Add", {y, residual});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y})})), (Counts{{"FusedConv", 1}}));
+}
+
+TEST(Fuse, ConvWhoseResultIsUsedTwiceKeepsIt) {
+  GraphBuilder b;
+  const ValueId y = Conv(b, b.Input({1, 3, 8, 8}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y}), y})), (Counts{{"Conv", 1}, {"Relu", 1}}));
+}
+
+TEST(Fuse, ResidualThatBroadcastsStaysAnAdd) {
+  GraphBuilder b;
+  const ValueId y = Conv(b, b.Input({1, 3, 8, 8}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Add", {y, b.Input({1, 4, 1, 1})})})), (Counts{{"Add", 1}, {"Conv", 1}}));
+}
+
+TEST(Fuse, PadOfZerosGoesIntoTheConv) {
+  GraphBuilder b;
+  const ValueId pads = b.Const(Tensor::Ints(std::vector<int64_t>{0, 0, 1, 2, 0, 0, 3, 4}));
+  const ValueId padded = b.Add("Pad", {b.Input({1, 3, 8, 8}), pads});
+  auto g = b.Finish({b.Add("Conv", {padded, b.Weights({4, 3, 3, 3})})});
+  ASSERT_TRUE(OptimizeModel(*g).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{{"Conv", 1}}));
+  EXPECT_EQ(As<ConvAttrs>(*g->producer(g->outputs()[0])->attrs).pads, (std::vector<int64_t>{1, 2, 3, 4}));
+}
+
+TEST(Fuse, PadOfOnesStays) {
+  GraphBuilder b;
+  const ValueId pads = b.Const(Tensor::Ints(std::vector<int64_t>{0, 0, 1, 1, 0, 0, 1, 1}));
+  const ValueId padded = b.Add("Pad", {b.Input({1, 3, 8, 8}), pads, b.Scalar(1)});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Conv", {padded, b.Weights({4, 3, 3, 3})})})), (Counts{{"Conv", 1}, {"Pad", 1}}));
+}
+
+TEST(Fuse, MatMulTakesScaleBiasAndGelu) {
+  GraphBuilder b;
+  ValueId y = b.Add("MatMul", {b.Input({5, 8}), b.Weights({8, 6})});
+  y = b.Add("Div", {y, b.Scalar(2)});
+  y = b.Add("Add", {b.Weights({6}), y});
+  const ValueId e = b.Add("Add", {b.Add("Erf", {b.Add("Div", {y, b.Scalar(float(std::sqrt(2.0)))})}), b.Scalar(1)});
+  y = b.Add("Mul", {b.Add("Mul", {y, e}), b.Scalar(0.5)});
+  auto g = b.Finish({y});
+  ASSERT_TRUE(OptimizeModel(*g).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{{"FusedMatMul", 1}}));
+  const auto& a = As<FusedMatMulAttrs>(*g->producer(g->outputs()[0])->attrs);
+  EXPECT_EQ(a.alpha, 0.5f);
+  EXPECT_EQ(a.activation, int64_t(Activation::kGelu));
+}
+
+TEST(Fuse, TransposeOfKeysBecomesAFlag) {
+  GraphBuilder b;
+  const ValueId q = b.Input({1, 2, 5, 8}), k = b.Input({1, 5, 2, 8});
+  const ValueId kt = b.Add("Transpose", {k}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}});
+  auto g = b.Finish({b.Add("MatMul", {q, kt})});
+  ASSERT_TRUE(OptimizeModel(*g).has_value());
+  const Node& n = *g->producer(g->outputs()[0]);
+  ASSERT_EQ(n.op->name, "FusedMatMul");
+  EXPECT_TRUE(As<FusedMatMulAttrs>(*n.attrs).trans_b);
+}
+
+TEST(Fuse, HardSwishInItsSpellings) {
+  for (const bool division : {true, false}) {
+    GraphBuilder b;
+    const ValueId x = b.Input({1, 3, 4, 4});
+    const ValueId c = b.Add("Clip", {b.Add("Add", {x, b.Scalar(3)}), b.Scalar(0), b.Scalar(6)});
+    const ValueId y = division ? b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)}) : b.Add("Mul", {x, b.Add("Mul", {c, b.Scalar(1.0f / 6)})});
+    EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"HardSwish", 1}})) << division;
+  }
+}
+
+TEST(Fuse, ClipThatIsNotSixIsNoHardSwish) {
+  GraphBuilder b;
+  const ValueId x = b.Input({4});
+  const ValueId c = b.Add("Clip", {b.Add("Add", {x, b.Scalar(3)}), b.Scalar(0), b.Scalar(5)});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)})})), (Counts{{"Add", 1}, {"Clip", 1}, {"Div", 1}, {"Mul", 1}}));
+}
+
+ValueId LayerNormChain(GraphBuilder& b, ValueId x, int64_t axis) {
+  const ValueId axes = b.Const(Tensor::Ints(std::vector<int64_t>{axis}));
+  const ValueId d = b.Add("Sub", {x, b.Add("ReduceMean", {x, axes})});
+  const ValueId var = b.Add("ReduceMean", {b.Add("Pow", {d, b.Scalar(2)}), axes});
+  const ValueId n = b.Add("Div", {d, b.Add("Sqrt", {b.Add("Add", {var, b.Scalar(1e-5f)})})});
+  return b.Add("Add", {b.Add("Mul", {n, b.Weights({8})}), b.Weights({8})});
+}
+
+TEST(Fuse, LayerNormFromItsPrimitives) {
+  GraphBuilder b;
+  EXPECT_EQ(Optimised(b.Finish({LayerNormChain(b, b.Input({2, 8}), -1)})), (Counts{{"LayerNormalization", 1}}));
+}
+
+TEST(Fuse, MeanOverAnotherAxisIsNoLayerNorm) {
+  GraphBuilder b;
+  EXPECT_EQ(Optimised(b.Finish({LayerNormChain(b, b.Input({8, 8}), 0)})).count("LayerNormalization"), 0u);
+}
+
+}  // namespace
+}  // namespace dunlin

@@ -1,0 +1,171 @@
+// Plans: whatever is optimised, laid out and packed must give what the reference gives.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+
+#include "passes/testing.h"
+#include "runtime/execution.h"
+
+namespace dunlin {
+namespace {
+
+struct Runner {
+  ThreadPool pool{2};
+  ArenaPool arenas;
+  Result<std::vector<RunValue>> Run(const Graph& g, PlanMode mode, const std::vector<Tensor>& inputs, int threads) {
+    ProgramContext context;
+    context.mode = mode;
+    context.threads = threads;
+    context.weights = MakeWeightCache();
+    Execution e(std::make_shared<const Program>(g.Clone(), context));
+    std::vector<TensorView> views;
+    for (const Tensor& t : inputs) views.push_back(t.view());
+    std::vector<RunInput> in;
+    for (const TensorView& v : views) in.push_back({&v, nullptr});
+    RunEnvironment env;
+    env.pool = &pool;
+    env.arenas = &arenas;
+    env.threads = threads;
+    TRY(e.Run(in, env));
+    return e.Run(in, env);  // the second run uses what the first has bound
+  }
+};
+
+void ExpectClose(const Tensor& a, const Tensor& b, const std::string& where) {
+  ASSERT_EQ(a.dims(), b.dims()) << where;
+  float scale = 1e-3f;
+  for (const float v : b.values<float>())
+    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
+  for (int64_t i = 0; i < a.count(); ++i)
+    ASSERT_LE(std::abs(a.as<float>()[i] - b.as<float>()[i]), 1e-4f * scale) << where << " at " << i;
+}
+
+Tensor Random(const Dims& d, std::mt19937& rng) {
+  std::uniform_real_distribution<float> u(-1, 1);
+  std::vector<float> v(static_cast<size_t>(CountOf(d)));
+  for (float& x : v) x = u(rng);
+  return Tensor::Of<float>(d, std::span<const float>(v));
+}
+
+// A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C, H, W] values.
+std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs) {
+  GraphBuilder b;
+  b.rng.seed(rng());
+  const int64_t H = 3 + int64_t(rng() % 9), W = 3 + int64_t(rng() % 9);
+  std::vector<ValueId> live;
+  for (int i = 0; i < 2; ++i) {
+    inputs.push_back({1 + int64_t(rng() % 2) * 0, 1 + int64_t(rng() % 20), H, W});
+    live.push_back(b.Input(inputs.back()));
+  }
+  const auto dims = [&](ValueId v) { return b.graph().value(v).type.dims; };
+  const auto pick = [&] { return live[rng() % live.size()]; };
+  const int steps = 4 + int(rng() % 16);
+  for (int i = 0; i < steps; ++i) {
+    const ValueId x = pick();
+    const Dims d = dims(x);
+    const int64_t C = d[1];
+    ValueId y = x;
+    switch (rng() % 14) {
+      case 0: {
+        const int64_t M = 1 + int64_t(rng() % 36);
+        y = b.Add("Conv", {x, b.Weights({M, C, 3, 3}, -0.3f, 0.3f), b.Weights({M})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+        break;
+      }
+      case 1: y = b.Add("Conv", {x, b.Weights({1 + int64_t(rng() % 20), C, 1, 1}, -0.5f, 0.5f)}); break;
+      case 2: y = b.Add("Conv", {x, b.Weights({C, 1, 3, 3})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}, {"group", C}}); break;
+      case 3: y = b.Add("Relu", {x}); break;
+      case 4: y = b.Add("Sigmoid", {x}); break;
+      case 5: y = b.Add("BatchNormalization", {x, b.Weights({C}), b.Weights({C}), b.Weights({C}), b.Weights({C}, 0.5f, 2)}); break;
+      case 6: y = b.Add("MaxPool", {x}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}}); break;
+      case 7: y = b.Add("Mul", {x, b.Add("GlobalAveragePool", {x})}); break;
+      case 8: y = b.Add("Mul", {x, b.Weights({C, 1, 1})}); break;
+      case 9: {
+        const ValueId other = pick();
+        y = dims(other) == d ? b.Add("Add", {x, other}) : b.Add("Concat", {x, other}, {{"axis", int64_t{1}}});
+        break;
+      }
+      case 10: y = b.Add("Transpose", {b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}})}, {{"perm", std::vector<int64_t>{0, 3, 1, 2}}}); break;
+      case 11: y = b.Add("Reshape", {b.Add("Reshape", {x, b.Const(Tensor::Ints(std::vector<int64_t>{C, H * W}))}), b.Const(Tensor::Ints(std::vector<int64_t>{1, C, H, W}))}); break;
+      case 12: y = b.Add("Tanh", {b.Add("MatMul", {x, b.Weights({W, W}, -0.3f, 0.3f)})}); break;
+      case 13: y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)}); break;
+    }
+    if (dims(y)[1] <= 96) live.push_back(y);
+  }
+  return b.Finish({live.back(), pick(), pick()});
+}
+
+TEST(Plan, RandomGraphsGiveWhatTheReferenceGives) {
+  const auto seed = std::random_device{}();
+  Runner runner;
+  for (int round = 0; round < 60; ++round) {
+    std::mt19937 rng(unsigned(seed + unsigned(round)));
+    std::vector<Dims> dims;
+    const auto g = RandomGraph(rng, dims);
+    std::vector<Tensor> inputs;
+    for (const Dims& d : dims) inputs.push_back(Random(d, rng));
+    const std::string where = "seed " + std::to_string(seed + unsigned(round)) + "\n" + g->ToText();
+    const auto want = runner.Run(*g, PlanMode::kReference, inputs, 1);
+    ASSERT_TRUE(want.has_value()) << want.error().message << where;
+    for (const int threads : {1, 2}) {
+      const auto got = runner.Run(*g, PlanMode::kFast, inputs, threads);
+      ASSERT_TRUE(got.has_value()) << got.error().message << where;
+      for (size_t i = 0; i < want->size(); ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, where);
+    }
+  }
+}
+
+TEST(Plan, AnInputMayBeAnOutputAndAnOutputMayRepeat) {
+  GraphBuilder b;
+  const ValueId x = b.Input({2, 2});
+  const ValueId y = b.Add("Relu", {x});
+  const auto g = b.Finish({x, y, y});
+  Runner r;
+  const auto out = r.Run(*g, PlanMode::kFast, {Tensor::Of<float>({2, 2}, {-1, 2, -3, 4})}, 1);
+  ASSERT_TRUE(out.has_value()) << out.error().message;
+  EXPECT_EQ((*out)[0].tensor.as<float>()[0], -1);
+  EXPECT_EQ((*out)[1].tensor.as<float>()[1], 2);
+  EXPECT_EQ((*out)[2].tensor.as<float>()[2], 0);
+}
+
+TEST(Plan, ResultsOutliveTheNextRun) {
+  GraphBuilder b;
+  const auto g = b.Finish({b.Add("Neg", {b.Input({1})})});
+  ProgramContext context;
+  context.weights = MakeWeightCache();
+  Execution e(std::make_shared<const Program>(g->Clone(), context));
+  ThreadPool pool(1);
+  ArenaPool arenas;
+  RunEnvironment env;
+  env.pool = &pool;
+  env.arenas = &arenas;
+  const auto run = [&](float v) {
+    const Tensor t = Tensor::Of<float>({1}, {v});
+    const TensorView view = t.view();
+    const RunInput in[] = {{&view, nullptr}};
+    return e.Run(in, env)->at(0).tensor;
+  };
+  const Tensor first = run(1);
+  const Tensor second = run(2);
+  EXPECT_EQ(first.as<float>()[0], -1);
+  EXPECT_EQ(second.as<float>()[0], -2);
+}
+
+TEST(Plan, ShapesThatDependOnDataRunInTheSameExecutor) {
+  GraphBuilder b;
+  const ValueId x = b.Input({5});
+  const ValueId where = b.Add("NonZero", {x});                  // [1, n]
+  const ValueId count = b.Add("Shape", {where});                // known only when running
+
+
+  const auto g = b.Finish({where, count});
+  Runner r;
+  const auto out = r.Run(*g, PlanMode::kFast, {Tensor::Of<float>({5}, {0, 2, 0, 4, 5})}, 1);
+  ASSERT_TRUE(out.has_value()) << out.error().message;
+  EXPECT_EQ((*out)[0].tensor.dims(), (Dims{1, 3}));
+  EXPECT_EQ((*out)[1].tensor.as<int64_t>()[1], 3);
+}
+
+}  // namespace
+}  // namespace dunlin
