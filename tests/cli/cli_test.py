@@ -1,0 +1,369 @@
+#!/usr/bin/env python3
+"""The command line as a person meets it: the real program, its answers, its exit codes, its errors.
+
+    tests/cli/cli_test.py DUNLIN [unittest options]
+"""
+
+import array
+import ast
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import onnx_bytes as onnx
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ASSETS = ROOT / "assets"
+TINY = ASSETS / "tiny_fashion.onnx"
+DUNLIN = None
+
+OK, FAILURE, USAGE, MODEL, UNSUPPORTED, INPUT, SERVER, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+
+
+def dunlin(*words, env=None, cwd=None):
+    command = [DUNLIN, *map(str, words)]
+    return subprocess.run(command, capture_output=True, timeout=120, cwd=cwd, env={**os.environ, **(env or {})})
+
+
+def npy(path):
+    """(descr, shape, bytes) of a .npy file."""
+    data = path.read_bytes()
+    length = struct.unpack_from("<H", data, 8)[0]
+    header = ast.literal_eval(data[10 : 10 + length].decode())
+    assert data[:8] == b"\x93NUMPY\x01\x00" and (10 + length) % 64 == 0 and not header["fortran_order"]
+    return header["descr"], header["shape"], data[10 + length :]
+
+
+def npy_bytes(descr, shape, data):
+    header = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def succeeds(self, *words, **options):
+        result = dunlin(*words, **options)
+        self.assertEqual(result.returncode, OK, result.stderr.decode())
+        return result.stdout.decode()
+
+    def fails(self, code, says, *words, **options):
+        """The exit code, one line on stderr that holds `says`, nothing on stdout."""
+        result = dunlin(*words, **options)
+        error = result.stderr.decode()
+        self.assertEqual(result.returncode, code, error)
+        last = error.splitlines()[-1] if error else ""
+        self.assertTrue(last.startswith("dunlin: "), error)
+        self.assertIn(says, last)
+        # Notes about generated inputs may come before the error, nothing after it.
+        self.assertEqual(sum(line.startswith("dunlin: ") for line in error.splitlines()), 1, error)
+        self.assertEqual(result.stdout, b"")
+        return last
+
+
+class Help(Case):
+    COMMANDS = ["run", "inspect", "bench", "models", "models list", "models fetch", "ops"]
+
+    def test_lists_every_command_and_the_exit_codes(self):
+        text = self.succeeds("--help")
+        for command in {c.split()[0] for c in self.COMMANDS}:
+            self.assertIn(f"\n  {command} ", text)
+        self.assertIn("Exit codes: 0 done", text)
+
+    def test_every_command_has_an_example(self):
+        for command in self.COMMANDS:
+            text = self.succeeds(*command.split(), "--help")
+            self.assertIn(f"\n  dunlin {command}", text.split("Examples:")[1])
+
+    def test_version_names_the_program_and_the_instructions_it_uses(self):
+        self.assertRegex(self.succeeds("--version"), r"^dunlin \d+\.\d+\.\d+ \(\w+\)\n$")
+
+
+class Usage(Case):
+    def test_mistakes_are_one_line_that_says_where_help_is(self):
+        for words, says in [
+            ([], "see dunlin --help"),
+            (["rum"], "no command is called 'rum'"),
+            (["run"], "MODEL is required; see dunlin run --help"),
+            (["run", TINY, "--bogus"], "--bogus"),
+            (["run", TINY, "--threads", "-1"], "not in range"),
+            (["run", TINY, "--resize", "224"], "not a size such as 224,224"),
+            (["run", TINY, "--opt", "fast"], "none of default|none"),
+            (["run", TINY, "--labels", "x"], "--top-k"),
+            (["models"], "see dunlin models --help"),
+            (["models", "fetch", "nope"], "no sample model is called 'nope'"),
+        ]:
+            with self.subTest(words=words):
+                self.fails(USAGE, says, *words)
+
+
+class Run(Case):
+    def test_a_picture_becomes_a_label(self):
+        text = self.succeeds("run", TINY, "--input", ASSETS / "tiny_fashion_boot.png", "--top-k", 2,
+                             "--labels", ASSETS / "tiny_fashion_labels.txt")
+        first = text.splitlines()[1].split()
+        self.assertEqual(first[1:], ["9", "Ankle", "boot"])
+        self.assertGreater(float(first[0]), 0.5)
+
+    def test_outputs_are_npy_files(self):
+        self.succeeds("run", TINY, "--shape", "image=3,1,28,28", "--output-dir", self.folder / "out")
+        descr, shape, data = npy(self.folder / "out/probabilities.npy")
+        self.assertEqual((descr, shape), ("<f4", (3, 10)))
+        values = array.array("f", data)
+        for row in range(3):
+            self.assertAlmostEqual(sum(values[row * 10 : row * 10 + 10]), 1, places=5)
+
+    def test_generated_inputs_depend_on_the_seed_alone(self):
+        answers = []
+        for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+            self.succeeds("run", TINY, "--seed", seed, "--output-dir", self.folder / name)
+            answers.append((self.folder / name / "probabilities.npy").read_bytes())
+        self.assertEqual(answers[0], answers[1])
+        self.assertNotEqual(answers[0], answers[2])
+
+    def test_optimisation_and_threads_do_not_change_the_answer(self):
+        sets = [["--opt", "none"], ["--opt", "default", "--threads", 1], ["--threads", 2]]
+        answers = []
+        for i, flags in enumerate(sets):
+            self.succeeds("run", TINY, "--output-dir", self.folder / str(i), *flags)
+            answers.append(array.array("f", npy(self.folder / str(i) / "probabilities.npy")[2]))
+        for answer in answers[1:]:
+            for a, b in zip(answers[0], answer):
+                self.assertAlmostEqual(a, b, places=5)
+
+    def test_npy_and_raw_files_of_the_same_values_agree(self):
+        values = array.array("f", (i / 784 for i in range(784))).tobytes()
+        as_npy = self.file("x.npy", npy_bytes("<f4", (1, 1, 28, 28), values))
+        as_raw = self.file("x.raw", values)
+        self.assertEqual(self.succeeds("run", TINY, "--input", f"image={as_npy}"),
+                         self.succeeds("run", TINY, "--input", f"image={as_raw}"))
+
+    def test_a_slash_in_an_output_name_becomes_an_underscore(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("Identity", ["x"], ["a/b:0"])],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [2]))],
+            [onnx.value("a/b:0", onnx.tensor_type(onnx.FLOAT, [2]))]))
+        self.succeeds("run", path, "--fill", "x=2.5", "--output-dir", self.folder)
+        self.assertEqual(npy(self.folder / "a_b:0.npy")[2], struct.pack("<2f", 2.5, 2.5))
+
+    def test_a_sequence_becomes_numbered_files(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("SequenceConstruct", ["x", "y"], ["s"])],
+            [onnx.value("x", onnx.tensor_type(onnx.INT64, [1])), onnx.value("y", onnx.tensor_type(onnx.INT64, [1]))],
+            [onnx.value("s", onnx.sequence_type(onnx.INT64, [1]))]))
+        self.succeeds("run", path, "--fill", "x=7", "--fill", "y=-8", "--output-dir", self.folder)
+        self.assertEqual(npy(self.folder / "s.0.npy"), ("<i8", (1,), struct.pack("<q", 7)))
+        self.assertEqual(npy(self.folder / "s.1.npy"), ("<i8", (1,), struct.pack("<q", -8)))
+
+    def test_an_output_that_cannot_be_written_is_a_failure(self):
+        self.fails(FAILURE, "cannot make the folder", "run", TINY, "--output-dir", "/dev/null/x")
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([DUNLIN, "run", TINY], stdout=full, stderr=subprocess.PIPE, check=False)
+        self.assertEqual(result.returncode, FAILURE)
+        self.assertIn(b"cannot write to standard output", result.stderr)
+
+
+class BadModels(Case):
+    def test_a_missing_or_malformed_file_is_a_model_error(self):
+        self.fails(MODEL, "No such file", "run", self.folder / "none.onnx")
+        self.fails(MODEL, "", "run", self.folder)
+        self.fails(MODEL, "", "inspect", self.file("text.onnx", "this is not a model"))
+        self.fails(MODEL, "", "bench", self.file("empty.onnx", b""))
+
+    def test_every_cut_of_a_model_is_an_error_not_a_crash(self):
+        whole = TINY.read_bytes()
+        for share in (0.001, 0.01, 0.3, 0.7, 0.999):
+            cut = self.file("cut.onnx", whole[: int(len(whole) * share)])
+            result = dunlin("run", cut)
+            self.assertEqual(result.returncode, MODEL, (share, result.stderr))
+
+    def test_an_operator_we_lack_is_named_with_its_node(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("Frobnicate", ["x"], ["y"], name="the_node")],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [1]))],
+            [onnx.value("y", onnx.tensor_type(onnx.FLOAT, [1]))]))
+        line = self.fails(UNSUPPORTED, "Frobnicate", "run", path)
+        self.assertIn("the_node", line)
+
+    def test_a_cycle_is_a_model_error(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("Add", ["x", "b"], ["a"]), onnx.node("Identity", ["a"], ["b"])],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [1]))],
+            [onnx.value("b", onnx.tensor_type(onnx.FLOAT, [1]))]))
+        self.fails(MODEL, "", "run", path)
+
+
+class BadInputs(Case):
+    def test_what_does_not_fit_the_model_is_an_input_error(self):
+        double = self.file("double.npy", npy_bytes("<f8", (1, 1, 28, 28), bytes(784 * 8)))
+        small = self.file("small.npy", npy_bytes("<f4", (1, 1, 27, 28), bytes(27 * 28 * 4)))
+        hostile = self.file("hostile.npy", npy_bytes("<f4", (2**40, 2**40), b""))
+        cut = self.file("cut.png", (ASSETS / "tiny_fashion_boot.png").read_bytes()[:100])
+        for words, says in [
+            (["--input", f"image={double}"], "it holds f64, the model's input is f32"),
+            (["--input", f"image={small}"], ""),
+            (["--input", f"image={hostile}"], "does not match"),
+            (["--input", f"image={cut}"], "damaged PNG"),
+            (["--input", "image=/no/such.npy"], "No such file"),
+            (["--input", f"nope={small}"], "the model's inputs are 'image'"),
+            (["--shape", "image=1,2,28,28"], ""),
+            (["--shape", "image=1,1,28"], ""),
+            (["--shape", "image=1,-1,28,28"], "not a shape"),
+            (["--fill", "image=abc"], "not a value of type f32"),
+        ]:
+            with self.subTest(words=words):
+                self.fails(INPUT, says, "run", TINY, *words)
+
+    def test_a_fixed_batch_refuses_another(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("Identity", ["x"], ["y"])],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [2, 3]))],
+            [onnx.value("y", onnx.tensor_type(onnx.FLOAT, [2, 3]))]))
+        self.fails(INPUT, "batch is fixed", "bench", path, "--batch", 8)
+
+
+class Bench(Case):
+    def test_json_has_the_promised_keys(self):
+        report = json.loads(self.succeeds("bench", TINY, "--seconds", 0.05, "--warmup", 1, "--threads", 1, "--json"))
+        for key in ("median_ms", "min_ms", "p90_ms", "p99_ms", "runs", "load_ms", "arena_bytes", "peak_rss_bytes"):
+            self.assertGreater(report[key], 0, key)
+        self.assertLessEqual(report["min_ms"], report["median_ms"])
+        self.assertLessEqual(report["median_ms"], report["p90_ms"])
+        self.assertLessEqual(report["p90_ms"], report["p99_ms"])
+
+    def test_batch_multiplies_the_throughput_figure(self):
+        report = json.loads(self.succeeds("bench", TINY, "--seconds", 0, "--batch", 4, "--json"))
+        self.assertEqual(report["batch"], 4)
+        self.assertAlmostEqual(report["throughput_per_s"], 4000 / report["mean_ms"], delta=report["throughput_per_s"] / 100)
+
+    def test_profile_names_the_operators_and_the_trace_is_json(self):
+        trace = self.folder / "trace.json"
+        text = self.succeeds("bench", TINY, "--seconds", 0, "--profile", "--trace", trace)
+        self.assertIn("Softmax", text)
+        self.assertIn("By operator", text)
+        events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+        self.assertTrue(any(e["name"] == "Softmax" for e in events))
+        for before, after in zip(events, events[1:]):
+            self.assertAlmostEqual(before["ts"] + before["dur"], after["ts"], delta=0.01)
+
+
+class Inspect(Case):
+    def test_costs_add_up(self):
+        report = json.loads(self.succeeds("inspect", TINY, "--json", "--layers"))
+        self.assertEqual(report["inputs"], [{"name": "image", "dtype": "f32", "shape": ["batch", 1, 28, 28],
+                                             "optional": False, "sequence": False}])
+        self.assertEqual(report["macs"], sum(layer["macs"] for layer in report["layers"]))
+        self.assertGreaterEqual(report["arena_bytes"], report["max_live_bytes"])
+        self.assertGreaterEqual(report["naive_bytes"], report["arena_bytes"])
+        self.assertEqual(report["parameter_bytes"], 4 * report["parameters"])
+
+    def test_macs_follow_the_batch(self):
+        macs = [json.loads(self.succeeds("inspect", TINY, "--json", "--shape", f"image={n},1,28,28"))["macs"] for n in (1, 3)]
+        self.assertEqual(macs[1], 3 * macs[0])
+
+    def test_text_shows_the_graph(self):
+        text = self.succeeds("inspect", TINY, "--text")
+        self.assertIn("image", text)
+        self.assertIn("Softmax", text)
+
+    def test_operators_are_listed(self):
+        names = self.succeeds("ops").split()
+        self.assertIn("Conv", names)
+        self.assertEqual(names, sorted(names))
+
+
+class Models(Case):
+    def setUp(self):
+        super().setUp()
+        self.bin = self.folder / "bin"
+        self.bin.mkdir()
+        self.repository = self.folder / "models"
+        self.manifest = self.file("manifest.json", json.dumps({"models": [{
+            "name": "net", "package": "pack@1.0.0", "license": "MIT", "about": "a net", "input": "none",
+            "files": [{"from": "net.onnx", "to": "1/model.onnx", "bytes": 5,
+                       "sha256": hashlib.sha256(b"hello").hexdigest()}]}]}))
+
+    def npm(self, script):
+        path = self.bin / "npm"
+        path.write_text("#!/bin/sh\n" + script)
+        path.chmod(0o755)
+
+    def words(self):
+        return ["models", "fetch", "--all", "--dir", self.repository, "--manifest", self.manifest]
+
+    def env(self):
+        return {"PATH": f"{self.bin}:{os.environ['PATH']}"}
+
+    def files(self):
+        return sorted(str(p.relative_to(self.repository)) for p in self.repository.rglob("*") if p.is_file())
+
+    PACKS = 'cd "$4" && mkdir package && printf %s > package/net.onnx && tar -czf pack.tgz package\n'
+
+    def test_fetch_installs_once_and_then_skips(self):
+        self.npm(self.PACKS % "hello")
+        self.assertIn("checksum right", self.succeeds(*self.words(), env=self.env()))
+        self.assertEqual(self.files(), ["net/1/model.onnx"])
+        self.npm("exit 1\n")
+        self.assertIn("here already", self.succeeds(*self.words(), env=self.env()))
+
+    def test_a_damaged_model_is_fetched_again(self):
+        self.npm(self.PACKS % "hello")
+        self.succeeds(*self.words(), env=self.env())
+        (self.repository / "net/1/model.onnx").write_bytes(b"jello")
+        self.succeeds(*self.words(), env=self.env())
+        self.assertEqual((self.repository / "net/1/model.onnx").read_bytes(), b"hello")
+
+    def test_a_wrong_checksum_installs_nothing(self):
+        self.npm(self.PACKS % "jello")
+        self.fails(SERVER, "nothing was installed", *self.words(), env=self.env())
+        self.assertEqual(self.files(), [])
+
+    def test_without_network_the_error_says_what_to_do(self):
+        self.npm("echo 'npm ERR! network getaddrinfo ENOTFOUND' >&2; exit 1\n")
+        self.fails(SERVER, "check the network", *self.words(), env=self.env())
+        self.assertEqual(self.files(), [])
+
+    def test_without_npm_the_error_says_what_to_install(self):
+        self.fails(SERVER, "apt-get install npm", *self.words(), env={"PATH": str(self.bin)})
+
+    def test_an_interrupt_leaves_nothing_half_written(self):
+        self.npm(f'cd "$4" && echo half > half.tgz && touch {self.folder}/started && exec sleep 60\n')
+        process = subprocess.Popen([DUNLIN, *map(str, self.words())], env={**os.environ, **self.env()},
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 30
+        while not (self.folder / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, INTERRUPTED)
+        self.assertEqual(error, b"dunlin: interrupted\n")
+        self.assertEqual(self.files(), [])
+
+    def test_list_tells_what_is_here(self):
+        self.npm(self.PACKS % "hello")
+        listing = ["models", "list", "--json", "--dir", self.repository, "--manifest", self.manifest]
+        self.assertFalse(json.loads(self.succeeds(*listing))[0]["present"])
+        self.succeeds(*self.words(), env=self.env())
+        self.assertTrue(json.loads(self.succeeds(*listing))[0]["present"])
+        self.assertIn("ppocr_det", self.succeeds("models", "list", cwd=self.folder))
+
+
+if __name__ == "__main__":
+    DUNLIN = os.path.abspath(sys.argv.pop(1))
+    unittest.main()

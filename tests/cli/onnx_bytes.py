@@ -1,0 +1,45 @@
+"""Writes tiny ONNX models as bytes, wrong ones too, with nothing but the standard library."""
+
+FLOAT, INT64 = 1, 7
+
+
+def varint(n):
+    out = b""
+    while True:
+        n, low = n >> 7, n & 0x7F
+        out += bytes([low | (0x80 if n else 0)])
+        if not n:
+            return out
+
+
+def number(field, value):
+    return varint(field << 3) + varint(value)
+
+
+def block(field, content):
+    content = content.encode() if isinstance(content, str) else content
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def tensor_type(dtype, dims):
+    shape = b"".join(block(1, number(1, d) if isinstance(d, int) else block(2, d)) for d in dims)
+    return block(1, number(1, dtype) + block(2, shape))
+
+
+def value(name, type_bytes):
+    return block(1, name) + block(2, type_bytes)
+
+
+def sequence_type(dtype, dims):
+    return block(4, block(1, tensor_type(dtype, dims)))
+
+
+def node(op, inputs, outputs, name="", domain=""):
+    body = b"".join(block(1, i) for i in inputs) + b"".join(block(2, o) for o in outputs)
+    return body + block(3, name or op) + block(4, op) + (block(7, domain) if domain else b"")
+
+
+def model(nodes, inputs, outputs, opset=13):
+    graph = b"".join(block(1, n) for n in nodes) + block(2, "graph")
+    graph += b"".join(block(11, i) for i in inputs) + b"".join(block(12, o) for o in outputs)
+    return number(1, 7) + block(7, graph) + block(8, block(1, "") + number(2, opset))
