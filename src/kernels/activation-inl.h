@@ -6,12 +6,31 @@
 #define DUNLIN_KERNELS_ACTIVATION_INL_H_
 #endif
 
+#include <limits>
+
 #include "kernels/activation.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+// What a kernel applies to its sums itself, for activations that are only limits.
+struct Limits {
+  float lo = -std::numeric_limits<float>::infinity();
+  float hi = std::numeric_limits<float>::infinity();
+  bool complete = true;  // false: the activation follows as a second pass over stored results
+};
+HWY_INLINE Limits LimitsOf(const ActivationParams& p) {
+  Limits l;
+  if (p.kind == Activation::kRelu)
+    l.lo = 0;
+  else if (p.kind == Activation::kClip)
+    l.lo = p.a, l.hi = p.b;
+  else
+    l.complete = p.kind == Activation::kNone;
+  return l;
+}
 
 template <Activation kKind, class D, class V>
 HWY_INLINE V Activate(D d, V x, float a, float b) {

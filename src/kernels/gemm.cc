@@ -45,23 +45,6 @@ HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
     }
 }
 
-// What the tile applies itself: limits that hold for any activation that is only a limit.
-struct Limits {
-  float lo = -std::numeric_limits<float>::infinity();
-  float hi = std::numeric_limits<float>::infinity();
-  bool complete = true;  // false: the activation follows as a second pass over the stored tile
-};
-HWY_INLINE Limits LimitsOf(const ActivationParams& p) {
-  Limits l;
-  if (p.kind == Activation::kRelu)
-    l.lo = 0;
-  else if (p.kind == Activation::kClip)
-    l.lo = p.a, l.hi = p.b;
-  else
-    l.complete = p.kind == Activation::kNone;
-  return l;
-}
-
 void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64_t end) {
   const Limits limits = LimitsOf(g.epilogue.activation);
   const int64_t lanes = panels.lanes;

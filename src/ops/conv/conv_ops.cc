@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "ops/conv/conv.h"
+#include "ops/conv/conv_kernel.h"
 #include "ops/op.h"
 
 namespace dunlin {
@@ -189,6 +190,12 @@ struct ConvOp {
       return Fail(Code::kUnimplemented, "convolution of {}", DTypeName(ctx.in(0).dtype));
     });
   }
+
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    const ActivationParams act = TRY(ActivationOf(attrs));
+    return LowerConv(attrs, act, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return ConvLayouts(query); }
 
   static int64_t Macs(const Attrs&, std::span<const Type> in, std::span<const Type> out) {
     const int64_t outputs = std::max<int64_t>(1, in[1].dims[0]);

@@ -1,3 +1,4 @@
+#include "kernels/activation.h"
 #include "ops/testing.h"
 
 namespace dunlin::testing {
@@ -82,6 +83,101 @@ TEST(ConvTranspose, OutputShapeDecidesThePadding) {
   EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 4}, {11, 111, 110, 100})));
   t.Attr("auto_pad", "SAME_UPPER");
   EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 1, 4}, {1, 11, 111, 110})));
+}
+
+struct ConvCase {
+  Dims x, w;
+  Ints strides, dilations, pads;
+  int64_t group = 1;
+};
+
+OpTest Fused(const ConvCase& c, bool constant, int activation, bool residual) {
+  SCOPED_TRACE(ToString(c.x) + ToString(c.w));
+  OpTest t("FusedConv", "dunlin");
+  t.Attr("group", int(c.group));
+  if (!c.strides.empty()) t.Attr("strides", c.strides);
+  if (!c.dilations.empty()) t.Attr("dilations", c.dilations);
+  if (!c.pads.empty()) t.Attr("pads", c.pads);
+  t.Attr("activation", activation).Attr("act_a", 0.1).Attr("act_b", 0.6);
+  t.Input(RandomF32(c.x));
+  constant ? t.Const(RandomF32(c.w, -1, 1, 2)) : t.Input(RandomF32(c.w, -1, 1, 2));
+  t.Const(RandomF32({c.w[0]}, -1, 1, 3));
+  if (residual) {
+    const auto plain = t.Infer();
+    EXPECT_TRUE(plain.has_value());
+    t.Input(RandomF32((*plain)[0].dims, -1, 1, 4));
+  }
+  return t;
+}
+
+void ExpectMatches(const ConvCase& c) {
+  SCOPED_TRACE(ToString(c.x) + ToString(c.w) + ToString(c.strides) + ToString(c.dilations) +
+               ToString(c.pads) + " group " + std::to_string(c.group));
+  Fused(c, true, 0, false).ExpectKernelMatches({.abs = 6e-5});
+  Fused(c, false, 2, true).ExpectKernelMatches({.abs = 6e-5});
+}
+
+TEST(Conv, KernelMatchesForAnyGeometry) {
+  ExpectMatches({{2, 5, 6, 7}, {9, 5, 1, 1}, {}, {}, {}});
+  ExpectMatches({{2, 5, 6, 7}, {9, 5, 1, 1}, {2, 2}, {}, {}});
+  ExpectMatches({{1, 5, 6, 7}, {9, 5, 1, 1}, {}, {}, {1, 0, 2, 1}});
+  for (const int64_t stride : {1, 2, 3})
+    for (const int64_t dilation : {1, 2})
+      for (const int64_t pad : {0, 1, 3}) {
+        const Ints s{stride, stride}, d{dilation, dilation};
+        ExpectMatches({{2, 3, 11, 13}, {17, 3, 3, 3}, s, d, {pad, pad, pad, pad}});
+        ExpectMatches({{1, 20, 9, 9}, {33, 20, 2, 4}, s, d, {pad, 0, 1, pad}});
+        ExpectMatches({{1, 6, 11, 13}, {10, 3, 3, 3}, s, d, {pad, pad, pad, pad}, 2});
+        ExpectMatches({{2, 19, 11, 13}, {19, 1, 3, 3}, s, d, {pad, pad, pad, pad}, 19});
+        ExpectMatches({{1, 40, 11, 13}, {40, 1, 5, 5}, s, d, {pad, pad, 2, pad}, 40});
+      }
+  ExpectMatches({{1, 70, 14, 14}, {40, 70, 3, 3}, {}, {}, {1, 1, 1, 1}});  // long sums
+}
+
+TEST(Conv, KernelMatchesForOneAndThreeAxes) {
+  ExpectMatches({{2, 4, 30}, {8, 4, 5}, {3}, {2}, {2, 1}});
+  ExpectMatches({{2, 18, 30}, {18, 1, 3}, {1}, {1}, {1, 1}, 18});
+  ExpectMatches({{1, 1, 600}, {5, 1, 400}, {10}, {}, {}});  // more taps than fit one list
+  ExpectMatches({{1, 3, 5, 6, 7}, {4, 3, 3, 2, 3}, {2, 1, 1}, {1, 2, 1}, {1, 0, 1, 1, 0, 1}});
+  ExpectMatches({{1, 17, 5, 6, 7}, {17, 1, 3, 3, 3}, {1, 1, 2}, {}, {1, 1, 1, 1, 1, 1}, 17});
+}
+
+TEST(Conv, KernelMatchesForDepthwiseOfEveryWidthAndChannelCount) {
+  for (const int64_t channels : {2, 3, 4, 7, 8, 15, 16, 17, 33})
+    for (const int64_t width : {1, 2, 7, 8, 9, 23})
+      for (const int64_t kernel : {3, 5})
+        for (const int64_t stride : {1, 2})
+          ExpectMatches({{1, channels, 4, width},
+                         {channels, 1, kernel, kernel},
+                         {stride, stride},
+                         {},
+                         {2, 2, 2, 2},
+                         channels});
+}
+
+TEST(Conv, KernelTakesEmptyBatches) {
+  ExpectMatches({{0, 3, 5, 5}, {4, 3, 3, 3}, {}, {}, {}});
+  ExpectMatches({{0, 3, 5, 5}, {3, 1, 3, 3}, {}, {}, {}, 3});
+}
+
+TEST(FusedConv, KernelAppliesEveryActivation) {
+  for (int kind = 0; kind < kActivationCount; ++kind) {
+    Fused({{1, 5, 6, 7}, {9, 5, 3, 3}, {}, {}, {1, 1, 1, 1}}, true, kind, true)
+        .ExpectKernelMatches({.abs = 6e-5});
+    Fused({{1, 18, 6, 7}, {18, 1, 3, 3}, {}, {}, {1, 1, 1, 1}, 18}, true, kind, true)
+        .ExpectKernelMatches({.abs = 6e-5});
+  }
+}
+
+TEST(Conv, NaNReachesItsNeighboursOnly) {
+  for (const int64_t group : {1, 17}) {
+    Tensor x = RandomF32({1, 17, 5, 5});
+    x.mut<float>()[3 * 25 + 12] = std::nanf("");
+    OpTest t("Conv");
+    t.Attr("group", int(group)).Attr("pads", Ints{1, 1, 1, 1}).Input(x);
+    t.Const(RandomF32(group == 1 ? Dims{4, 17, 3, 3} : Dims{17, 1, 3, 3}));
+    t.ExpectKernelMatches({.abs = 1e-5});
+  }
 }
 
 }  // namespace

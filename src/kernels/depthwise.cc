@@ -1,0 +1,244 @@
+#include "kernels/depthwise.h"
+
+#include <algorithm>
+#include <utility>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/depthwise.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/activation-inl.h"
+#include "kernels/gemm_partial-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace dunlin::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Output pixels computed together. 8 accumulators cover latency x throughput of the multiply-add
+// (4 x 2) and leave room for a kernel row of 5 and an input in 16 registers.
+constexpr int kMaxPixels = 8;
+
+// A strip of output pixels of one row, in one vector of channels. The strip is `count` floats of
+// every pixel: a whole vector, unless the image has fewer channels than that.
+struct StripArgs {
+  const float* const* pixels;  // input pixels, one list per kernel row (or tap)
+  size_t list_stride;          // pointers per list
+  size_t lists;
+  size_t channel;  // first one
+  size_t count;
+  const float* const* weights;  // of each list's first tap, channel 0
+  size_t channels;  // floats between the weights of neighbouring taps, and output pixels
+  const float* bias;
+  float* y;
+  const float* residual;
+  float lo, hi;
+};
+
+template <bool kPartial, class D>
+HWY_INLINE hn::Vec<D> LoadLanes(D d, const float* p, size_t count) {
+  if constexpr (kPartial)
+    return LoadPartial(d, p, count);
+  else
+    return hn::LoadU(d, p);
+}
+
+template <int kPixels, bool kPartial, class D, class V>
+HWY_INLINE void FinishStrip(D d, const StripArgs& s, V (&acc)[kPixels]) {
+  if (s.residual != nullptr) {
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p)
+      acc[p] = hn::Add(
+          acc[p], LoadLanes<kPartial>(d, s.residual + size_t(p) * s.channels + s.channel, s.count));
+  }
+  const V lo = hn::Set(d, s.lo), hi = hn::Set(d, s.hi);
+#pragma GCC unroll 16
+  for (int p = 0; p < kPixels; ++p) {
+    float* y = s.y + size_t(p) * s.channels + s.channel;
+    const V v = Limit(acc[p], lo, hi);
+    if constexpr (kPartial)
+      StorePartial(d, v, y, s.count);
+    else
+      hn::StoreU(v, d, y);
+  }
+}
+
+// Kernel rows of kKernel neighbouring elements: an input vector is loaded once for all outputs of
+// the strip that it belongs to. A list holds (kPixels - 1) * kStride + kKernel pixels.
+template <int kPixels, int kKernel, int kStride, bool kPartial>
+HWY_NOINLINE void RowStrip(const StripArgs& s) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  V acc[kPixels];
+  const V bias = LoadLanes<kPartial>(d, s.bias + s.channel, s.count);
+#pragma GCC unroll 16
+  for (int p = 0; p < kPixels; ++p) acc[p] = bias;
+  const float* const* pixels = s.pixels;
+  for (size_t list = 0; list < s.lists; ++list, pixels += s.list_stride) {
+    const float* weights = s.weights[list] + s.channel;
+    V w[kKernel];
+#pragma GCC unroll 16
+    for (int k = 0; k < kKernel; ++k, weights += s.channels)
+      w[k] = LoadLanes<kPartial>(d, weights, s.count);
+#pragma GCC unroll 32
+    for (int j = 0; j < (kPixels - 1) * kStride + kKernel; ++j) {
+      const V in = LoadLanes<kPartial>(d, pixels[j] + s.channel, s.count);
+#pragma GCC unroll 16
+      for (int k = 0; k < kKernel; ++k)
+        if (j >= k && (j - k) % kStride == 0 && (j - k) / kStride < kPixels)
+          acc[(j - k) / kStride] = hn::MulAdd(in, w[k], acc[(j - k) / kStride]);
+    }
+  }
+  FinishStrip<kPixels, kPartial>(d, s, acc);
+}
+
+// Any kernel: one list per tap, one pixel per output.
+template <int kPixels, bool kPartial>
+HWY_NOINLINE void TapStrip(const StripArgs& s) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  V acc[kPixels];
+  const V bias = LoadLanes<kPartial>(d, s.bias + s.channel, s.count);
+#pragma GCC unroll 16
+  for (int p = 0; p < kPixels; ++p) acc[p] = bias;
+  const float* const* pixels = s.pixels;
+  for (size_t list = 0; list < s.lists; ++list, pixels += s.list_stride) {
+    const V w = LoadLanes<kPartial>(d, s.weights[list] + s.channel, s.count);
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p)
+      acc[p] = hn::MulAdd(LoadLanes<kPartial>(d, pixels[p] + s.channel, s.count), w, acc[p]);
+  }
+  FinishStrip<kPixels, kPartial>(d, s, acc);
+}
+
+using StripFunction = void (*)(const StripArgs&);
+struct StripTable {
+  StripFunction at[kMaxPixels + 1] = {};
+};
+template <int kKernel, int kStride, bool kPartial, int... kPixels>
+constexpr StripTable RowStrips(std::integer_sequence<int, kPixels...>) {
+  return {{nullptr, &RowStrip<kPixels + 1, kKernel, kStride, kPartial>...}};
+}
+template <bool kPartial, int... kPixels>
+constexpr StripTable TapStrips(std::integer_sequence<int, kPixels...>) {
+  return {{nullptr, &TapStrip<kPixels + 1, kPartial>...}};
+}
+using AllPixels = std::make_integer_sequence<int, kMaxPixels>;
+
+// nullptr when there is no strip for whole kernel rows.
+template <bool kPartial>
+const StripTable* FindRowStrips(const ConvAxis& w) {
+  static constexpr StripTable k31 = RowStrips<3, 1, kPartial>(AllPixels());
+  static constexpr StripTable k32 = RowStrips<3, 2, kPartial>(AllPixels());
+  static constexpr StripTable k51 = RowStrips<5, 1, kPartial>(AllPixels());
+  static constexpr StripTable k52 = RowStrips<5, 2, kPartial>(AllPixels());
+  if (w.dilation != 1) return nullptr;
+  if (w.kernel == 3) return w.stride == 1 ? &k31 : w.stride == 2 ? &k32 : nullptr;
+  if (w.kernel == 5) return w.stride == 1 ? &k51 : w.stride == 2 ? &k52 : nullptr;
+  return nullptr;
+}
+
+// The widest list: (8 - 1) * 2 + 5 pixels.
+constexpr int64_t kListStride = 20;
+
+// The lists of one strip.
+struct Lists {
+  const float* pixels[kListStride * kMaxDepthwiseLists];
+  const float* weights[kMaxDepthwiseLists];
+  size_t count;
+};
+
+// Input pixels under outputs [w0, w1) of one output row: by whole kernel rows, or tap by tap. Rows
+// of the kernel outside the image are left out.
+void FillLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int64_t w1, Lists& l) {
+  const ConvAxis& dep = a.geometry.axis[0];
+  const ConvAxis& h = a.geometry.axis[1];
+  const ConvAxis& w = a.geometry.axis[2];
+  const int64_t oh = row % h.out, od = row / h.out % dep.out, n = row / h.out / dep.out;
+  l.count = 0;
+  for (int64_t kd = 0; kd < dep.kernel; ++kd) {
+    const int64_t id = od * dep.stride - dep.pad + kd * dep.dilation;
+    if (id < 0 || id >= dep.in) continue;
+    for (int64_t kh = 0; kh < h.kernel; ++kh) {
+      const int64_t ih = oh * h.stride - h.pad + kh * h.dilation;
+      if (ih < 0 || ih >= h.in) continue;
+      const float* line = a.x + ((n * dep.in + id) * h.in + ih) * w.in * a.channels;
+      const float* weights = a.weights + (kd * h.kernel + kh) * w.kernel * a.channels;
+      const auto add_list = [&](int64_t tap, int64_t first, int64_t step, int64_t pixels) {
+        const float** out = l.pixels + l.count * kListStride;
+        for (int64_t j = 0; j < pixels; ++j) {
+          const int64_t iw = first + j * step;
+          out[j] = iw >= 0 && iw < w.in ? line + iw * a.channels : a.zeros;
+        }
+        l.weights[l.count++] = weights + tap * a.channels;
+      };
+      const int64_t first = w0 * w.stride - w.pad;
+      if (by_row)
+        add_list(0, first, 1, (w1 - w0 - 1) * w.stride + w.kernel);
+      else
+        for (int64_t kw = 0; kw < w.kernel; ++kw)
+          add_list(kw, first + kw * w.dilation, w.stride, w1 - w0);
+    }
+  }
+}
+
+template <bool kPartial>
+void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
+  static constexpr StripTable tap_strips = TapStrips<kPartial>(AllPixels());
+  const ConvAxis& w = a.geometry.axis[2];
+  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<float>()));
+  const StripTable* strips = FindRowStrips<kPartial>(w);
+  const bool by_row = strips != nullptr;
+  if (!by_row) strips = &tap_strips;
+  const Limits limits = LimitsOf(a.activation);
+  Lists lists;
+  StripArgs s;
+  s.pixels = lists.pixels;
+  s.list_stride = size_t(kListStride);
+  s.weights = lists.weights;
+  s.channels = size_t(a.channels);
+  s.count = size_t(std::min(a.channels, lanes));
+  s.bias = a.bias;
+  s.residual = nullptr;
+  s.lo = limits.lo;
+  s.hi = limits.hi;
+  const int64_t strip_count = (w.out + kMaxPixels - 1) / kMaxPixels;
+  for (int64_t row = begin; row < end; ++row)
+    for (int64_t strip = 0; strip < strip_count; ++strip) {
+      // Strips of equal length, not full ones and a short rest.
+      const int64_t w0 = w.out * strip / strip_count, w1 = w.out * (strip + 1) / strip_count;
+      FillLists(a, by_row, row, w0, w1, lists);
+      s.lists = lists.count;
+      const int64_t at = (row * w.out + w0) * a.channels;
+      s.y = a.y + at;
+      if (a.residual != nullptr) s.residual = a.residual + at;
+      for (int64_t c = 0; c < a.channels; c += lanes) {
+        // The last vector overlaps the one before it.
+        s.channel = kPartial ? 0 : size_t(std::min(c, a.channels - lanes));
+        strips->at[w1 - w0](s);
+      }
+      if (!limits.complete) ActivateRows(a.activation, s.y, 1, 0, size_t((w1 - w0) * a.channels));
+    }
+}
+
+void DepthwiseRows(const DepthwiseArgs& a, int64_t begin, int64_t end) {
+  if (a.channels < int64_t(hn::Lanes(hn::ScalableTag<float>())))
+    DepthwiseRowsOf<true>(a, begin, end);
+  else
+    DepthwiseRowsOf<false>(a, begin, end);
+}
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace dunlin {
+HWY_EXPORT(DepthwiseRows);
+
+bool DepthwiseFits(const ConvGeometry& g) { return g.taps() <= kMaxDepthwiseLists; }
+
+void Depthwise(const DepthwiseArgs& args, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(DepthwiseRows)(args, begin, end);
+}
+
+}  // namespace dunlin
+#endif  // HWY_ONCE

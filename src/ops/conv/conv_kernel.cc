@@ -1,0 +1,211 @@
+#include "ops/conv/conv_kernel.h"
+
+#include <algorithm>
+
+#include "kernels/conv.h"
+#include "kernels/depthwise.h"
+
+namespace dunlin {
+namespace {
+
+constexpr int64_t kMaxAxes = 3;
+
+ConvGeometry GeometryOf(const ConvShape& s) {
+  ConvGeometry g;
+  const size_t missing = 3 - s.window.size();
+  for (size_t i = 0; i < s.window.size(); ++i) {
+    const WindowAxis& a = s.window[i];
+    g.axis[missing + i] = {a.in, a.out, a.kernel, a.stride, a.dilation, a.pad_begin};
+  }
+  g.pixel_stride = s.channels;
+  return g;
+}
+
+Result<Tensor> ZeroFloats(int64_t count) { return Tensor::Zeros(DType::kF32, {count}); }
+
+// Convolution as an indirect product, group by group.
+// Within 2 K 2^-24 sum |x||w| of the reference for sums of K terms.
+class IndirectKernel final : public Kernel {
+ public:
+  ConvShape shape;
+  ConvGeometry geometry;
+  ActivationParams act;
+  GemmPanels panels;
+  GemmSplit split;
+  Tensor packed;  // of constant weights
+  Tensor zeros;
+
+  int64_t group_channels() const { return shape.channels / shape.group; }
+  int64_t group_outputs() const { return shape.outputs / shape.group; }
+  int64_t packed_rows() const { return shape.taps() * group_channels(); }
+  int64_t group_floats() const { return panels.packed_floats(packed_rows()); }
+
+  std::string_view name() const override {
+    return geometry.pointwise() ? "conv.pointwise" : "conv.indirect";
+  }
+  size_t scratch_bytes() const override {
+    return packed.defined() ? 0 : size_t(shape.group * group_floats()) * sizeof(float);
+  }
+
+  void Pack(const float* w, int64_t begin, int64_t end, float* to) const {
+    const int64_t taps = shape.taps(), k = group_channels();
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / panels.count, panel = i % panels.count;
+      PackGemm(panels, {w + group * group_outputs() * k * taps, taps, k, 1, taps, k * taps}, panel,
+               panel + 1, to + group * group_floats());
+    }
+  }
+
+  Status Run(RunContext& ctx) const override {
+    const float* x = ctx.in(0).as<float>();
+    const float* weights = packed.defined() ? packed.as<float>() : nullptr;
+    if (weights == nullptr) {
+      float* const to = static_cast<float*>(ctx.scratch());
+      ctx.ParallelFor(shape.group * panels.count, 1, [&](int64_t begin, int64_t end) {
+        Pack(ctx.in(1).as<float>(), begin, end, to);
+      });
+      weights = to;
+    }
+    float* const y = ctx.out(0).mut<float>();
+    const float* const bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
+    const float* const residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
+    const int64_t per_group = split.items();
+    ctx.ParallelFor(shape.group * per_group, split.grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t group = i / per_group, first = group * group_outputs();
+        const GemmSplit::Item item = split.item(i % per_group);
+        GemmArgs g;
+        g.k = group_channels();
+        g.packed = weights + group * group_floats();
+        g.packed_rows = packed_rows();
+        g.c = y + first;
+        g.c_stride = shape.outputs;
+        g.epilogue.bias = bias == nullptr ? nullptr : bias + first;
+        g.epilogue.residual = residual == nullptr ? nullptr : residual + first;
+        g.epilogue.residual_stride = shape.outputs;
+        g.epilogue.activation = act;
+        ConvIndirect(panels, geometry, x + group * group_channels(), zeros.as<float>(), g,
+                     item.m_begin, item.m_end, item.panel_begin, item.panel_end);
+      }
+    });
+    return {};
+  }
+};
+
+// One kernel per channel.
+class DepthwiseKernel final : public Kernel {
+ public:
+  ConvShape shape;
+  ConvGeometry geometry;
+  ActivationParams act;
+  Tensor packed;  // [taps, channels], of constant weights
+  Tensor zeros;   // channels
+  int64_t grain = 1;
+
+  std::string_view name() const override { return "conv.depthwise"; }
+  size_t scratch_bytes() const override {
+    return packed.defined() ? 0 : size_t(shape.taps() * shape.channels) * sizeof(float);
+  }
+
+  void Pack(const float* w, float* to) const {
+    const int64_t taps = shape.taps();
+    for (int64_t t = 0; t < taps; ++t)
+      for (int64_t c = 0; c < shape.channels; ++c) to[t * shape.channels + c] = w[c * taps + t];
+  }
+
+  Status Run(RunContext& ctx) const override {
+    DepthwiseArgs a;
+    a.geometry = geometry;
+    a.channels = shape.channels;
+    a.x = ctx.in(0).as<float>();
+    a.zeros = zeros.as<float>();
+    if (packed.defined()) {
+      a.weights = packed.as<float>();
+    } else {
+      Pack(ctx.in(1).as<float>(), static_cast<float*>(ctx.scratch()));
+      a.weights = static_cast<const float*>(ctx.scratch());
+    }
+    a.bias = ctx.has(2) ? ctx.in(2).as<float>() : a.zeros;
+    a.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
+    a.y = ctx.out(0).mut<float>();
+    a.activation = act;
+    const int64_t rows = shape.batch * geometry.axis[0].out * geometry.axis[1].out;
+    ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) { Depthwise(a, begin, end); });
+    return {};
+  }
+};
+
+Result<KernelPtr> LowerDepthwise(const ConvShape& shape, const ActivationParams& act,
+                                 LowerContext& ctx) {
+  auto k = std::make_unique<DepthwiseKernel>();
+  k->shape = shape;
+  k->geometry = GeometryOf(shape);
+  k->act = act;
+  k->zeros = TRY(ZeroFloats(shape.channels));
+  // About 20 microseconds of multiply-adds at half the peak of a core.
+  const int64_t row_work = k->geometry.axis[2].out * shape.taps() * shape.channels;
+  k->grain = std::max<int64_t>(1, (1 << 19) / std::max<int64_t>(1, row_work));
+  if (const Tensor* w = ctx.value(1)) {
+    const std::string recipe =
+        fmt::format("depthwise taps {} channels {}", shape.taps(), shape.channels);
+    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) -> Result<Tensor> {
+      Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.taps() * shape.channels}));
+      k->Pack(t.as<float>(), packed.mut<float>());
+      return packed;
+    }));
+  }
+  return KernelPtr(std::move(k));
+}
+
+Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& act,
+                                LowerContext& ctx) {
+  auto k = std::make_unique<IndirectKernel>();
+  k->shape = shape;
+  k->geometry = GeometryOf(shape);
+  k->act = act;
+  k->panels = MakeGemmPanels(k->group_outputs());
+  k->split = SplitGemm(k->panels, shape.group, shape.batch * shape.out_pixels(), k->packed_rows(),
+                       ConvMaxRows(shape.taps()), ctx.threads());
+  k->zeros = TRY(ZeroFloats(k->group_channels()));
+  if (const Tensor* w = ctx.value(1)) {
+    const std::string recipe = fmt::format(
+        "conv lanes {} panels {} group {} outputs {} channels {} taps {}", k->panels.lanes,
+        k->panels.count, shape.group, shape.outputs, shape.channels, shape.taps());
+    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) -> Result<Tensor> {
+      Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.group * k->group_floats()}));
+      k->Pack(t.as<float>(), 0, shape.group * k->panels.count, packed.mut<float>());
+      return packed;
+    }));
+  }
+  return KernelPtr(std::move(k));
+}
+
+bool HasKernel(const Type& x) {
+  return x.dtype == DType::kF32 && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 2 + kMaxAxes;
+}
+
+}  // namespace
+
+Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
+                            LowerContext& ctx) {
+  if (!HasKernel(ctx.input(0)) || ctx.input_layout(0) != Layout::kChannelsLast ||
+      ctx.output_layout(0) != Layout::kChannelsLast)
+    return KernelPtr();
+  const ConvShape shape = TRY(ResolveConv(attrs, ctx.input(0).dims, ctx.input(1).dims));
+  if (shape.group > 1 && shape.group == shape.channels && shape.outputs == shape.channels &&
+      DepthwiseFits(GeometryOf(shape)))
+    return LowerDepthwise(shape, act, ctx);
+  return LowerIndirect(shape, act, ctx);
+}
+
+LayoutPlan ConvLayouts(const LayoutQuery& query) {
+  LayoutPlan plan;
+  plan.inputs.assign(query.inputs.size(), Layout::kRowMajor);
+  plan.outputs.assign(query.outputs.size(), Layout::kRowMajor);
+  if (!HasKernel(query.inputs[0])) return plan;
+  plan.inputs[0] = plan.outputs[0] = Layout::kChannelsLast;
+  if (query.inputs.size() > 3) plan.inputs[3] = Layout::kChannelsLast;
+  return plan;
+}
+
+}  // namespace dunlin

@@ -1,0 +1,16 @@
+// Lowering of the convolutions. Internal to this folder.
+#pragma once
+
+#include "ops/conv/conv.h"
+#include "ops/op.h"
+
+namespace dunlin {
+
+// The fast kernel for f32 images of up to three spatial axes, nullptr for everything else. Inputs
+// and output are those of FusedConv, stored channels-last.
+Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act, LowerContext& ctx);
+
+// Images channels-last where LowerConv has a kernel.
+LayoutPlan ConvLayouts(const LayoutQuery& query);
+
+}  // namespace dunlin
