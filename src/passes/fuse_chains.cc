@@ -146,7 +146,8 @@ Result<int> Fuse(Graph& g) {
   changes += TRY(ApplyRules(g, ConvolutionRules()));
   changes += TRY(ApplyRules(g, EpilogueRules()));
   for (const NodeId id : g.SoundOrder())
-    for (const auto& s : g.node(id).subgraphs) changes += TRY(Fuse(*s));
+    for (const auto& s : g.node(id).subgraphs)
+      if (const auto n = Fuse(*s)) changes += *n;
   return changes;
 }
 

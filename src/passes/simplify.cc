@@ -134,7 +134,8 @@ Result<int> Simplify(Graph& g) {
   changes += g.RemoveDeadNodes();
   changes += TRY(ApplyRules(g, PairRules()));
   for (const NodeId id : g.SoundOrder())
-    for (const auto& s : g.node(id).subgraphs) changes += TRY(Simplify(*s));
+    for (const auto& s : g.node(id).subgraphs)
+      if (const auto n = Simplify(*s)) changes += *n;
   return changes;
 }
 

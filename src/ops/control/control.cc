@@ -32,20 +32,22 @@ struct If {
     const DType cond = ctx.dtype(0);
     if (cond != DType::kUndefined && cond != DType::kBool)
       return Fail(Code::kInvalidArgument, "the condition is {}, not bool", DTypeName(cond));
-    const auto then_types = TRY(ctx.InferSubgraph(0, {}));
-    const auto else_types = TRY(ctx.InferSubgraph(1, {}));
-    TRY(HasOutputs(then_types.size(), ctx.output_count(), "then_branch"));
-    TRY(HasOutputs(else_types.size(), ctx.output_count(), "else_branch"));
+    // A branch may make no sense for the shapes at hand when the condition never leads there: only
+    // one that is entered must. Then nothing but element types is known of the outputs.
+    const auto then_types = ctx.InferSubgraph(0, {});
+    const auto else_types = ctx.InferSubgraph(1, {});
+    if (!then_types && !else_types) return Fail(then_types.error());
+    for (const auto* types : {&then_types, &else_types})
+      if (*types) TRY(HasOutputs((*types)->size(), ctx.output_count(), "a branch"));
     const Tensor* known = ctx.value(0);
     for (int o = 0; o < ctx.output_count(); ++o) {
-      const Type &a = then_types[size_t(o)], &b = else_types[size_t(o)];
+      const Type& a = (then_types ? *then_types : *else_types)[size_t(o)];
+      const Type& b = (else_types ? *else_types : *then_types)[size_t(o)];
       TRY(TensorsOnly(a, "an output"));
       TRY(TensorsOnly(b, "an output"));
-      const Type both = TRY(Merge(a, b, fmt::format("output {}", o)));
-      if (known == nullptr)
-        ctx.Set(o, both);
-      else
-        ctx.Set(o, TRY(TruthOf(*known, "the condition")) ? a : b);
+      if (!then_types || !else_types) ctx.Set(o, Type::Unranked(a.dtype));
+      else if (known == nullptr) ctx.Set(o, TRY(Merge(a, b, fmt::format("output {}", o))));
+      else ctx.Set(o, TRY(TruthOf(*known, "the condition")) ? a : b);
     }
     return {};
   }
