@@ -1,0 +1,478 @@
+#include "serve/config.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/text_format.h>
+#include <google/protobuf/util/json_util.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "serve/datatype.h"
+
+namespace dunlin::serve {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+using inference::ModelConfig;
+
+constexpr int kMaxNesting = 64;     // the deepest real message nests 6 times
+constexpr int kMaxInstances = 256;  // per model; each is a thread
+
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  void AddError(int line, google::protobuf::io::ColumnNumber column,
+                const std::string& message) override {
+    if (text.empty()) text = fmt::format("line {}, column {}: {}", line + 1, column + 1, message);
+  }
+  std::string text;
+};
+
+// --- JSON form -------------------------------------------------------------------------------
+
+void AppendString(std::string& out, std::string_view s) {
+  out += '"';
+  for (const char c : s) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  out += '"';
+}
+
+void AppendMessage(std::string& out, const Message& m);
+
+// The value of a singular field (index < 0) or of one element of a repeated one.
+void AppendValue(std::string& out, const Message& m, const FieldDescriptor* f, int index) {
+  const Reflection* r = m.GetReflection();
+  const bool one = index < 0;
+  switch (f->cpp_type()) {
+    case FieldDescriptor::CPPTYPE_INT32:
+      out += fmt::format("{}", one ? r->GetInt32(m, f) : r->GetRepeatedInt32(m, f, index));
+      break;
+    case FieldDescriptor::CPPTYPE_INT64:
+      out += fmt::format("{}", one ? r->GetInt64(m, f) : r->GetRepeatedInt64(m, f, index));
+      break;
+    case FieldDescriptor::CPPTYPE_UINT32:
+      out += fmt::format("{}", one ? r->GetUInt32(m, f) : r->GetRepeatedUInt32(m, f, index));
+      break;
+    case FieldDescriptor::CPPTYPE_UINT64:
+      out += fmt::format("{}", one ? r->GetUInt64(m, f) : r->GetRepeatedUInt64(m, f, index));
+      break;
+    case FieldDescriptor::CPPTYPE_FLOAT:
+    case FieldDescriptor::CPPTYPE_DOUBLE: {
+      double v = 0;
+      if (f->cpp_type() == FieldDescriptor::CPPTYPE_FLOAT)
+        v = one ? r->GetFloat(m, f) : r->GetRepeatedFloat(m, f, index);
+      else
+        v = one ? r->GetDouble(m, f) : r->GetRepeatedDouble(m, f, index);
+      out += std::isfinite(v) ? fmt::format("{}", v) : "null";
+      break;
+    }
+    case FieldDescriptor::CPPTYPE_BOOL:
+      out += (one ? r->GetBool(m, f) : r->GetRepeatedBool(m, f, index)) ? "true" : "false";
+      break;
+    case FieldDescriptor::CPPTYPE_ENUM:
+      AppendString(out, (one ? r->GetEnum(m, f) : r->GetRepeatedEnum(m, f, index))->name());
+      break;
+    case FieldDescriptor::CPPTYPE_STRING:
+      AppendString(out, one ? r->GetString(m, f) : r->GetRepeatedString(m, f, index));
+      break;
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      AppendMessage(out, one ? r->GetMessage(m, f) : r->GetRepeatedMessage(m, f, index));
+      break;
+  }
+}
+
+void AppendMap(std::string& out, const Message& m, const FieldDescriptor* f) {
+  const FieldDescriptor* key = f->message_type()->map_key();
+  const FieldDescriptor* value = f->message_type()->map_value();
+  const Reflection* r = m.GetReflection();
+  std::map<std::string, std::string> sorted;  // hash order would differ from run to run
+  for (int i = 0; i < r->FieldSize(m, f); ++i) {
+    const Message& entry = r->GetRepeatedMessage(m, f, i);
+    std::string k, v;
+    AppendValue(k, entry, key, -1);
+    if (k.empty() || k[0] != '"') k = '"' + k + '"';
+    AppendValue(v, entry, value, -1);
+    sorted[k] = v;
+  }
+  out += '{';
+  for (bool first = true; const auto& [k, v] : sorted) {
+    if (!first) out += ',';
+    first = false;
+    out += k + ':' + v;
+  }
+  out += '}';
+}
+
+void AppendMessage(std::string& out, const Message& m) {
+  const Reflection* r = m.GetReflection();
+  out += '{';
+  bool first = true;
+  for (int i = 0; i < m.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* f = m.GetDescriptor()->field(i);
+    const bool choice = f->real_containing_oneof() != nullptr;
+    const bool message = !f->is_repeated() && f->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    if ((choice || message) && !r->HasField(m, f)) continue;
+    if (!first) out += ',';
+    first = false;
+    AppendString(out, f->name());
+    out += ':';
+    if (f->is_map()) {
+      AppendMap(out, m, f);
+    } else if (f->is_repeated()) {
+      out += '[';
+      for (int k = 0; k < r->FieldSize(m, f); ++k) {
+        if (k) out += ',';
+        AppendValue(out, m, f, k);
+      }
+      out += ']';
+    } else {
+      AppendValue(out, m, f, -1);
+    }
+  }
+  out += '}';
+}
+
+// --- Completion and checks ---------------------------------------------------------------------
+
+Dims VisibleDims(const Dims& dims) {
+  Dims v = dims;
+  for (int64_t& d : v)
+    if (!IsKnown(d)) d = -1;
+  return v;
+}
+
+std::string List(std::span<const int64_t> dims) {
+  return fmt::format("[{}]", fmt::join(dims.begin(), dims.end(), ","));
+}
+
+bool AllowsBatch(std::span<const PortInfo> ports) {
+  return std::all_of(ports.begin(), ports.end(), [](const PortInfo& p) {
+    return p.has_shape && !p.dims.empty() && !IsKnown(p.dims[0]);
+  });
+}
+
+const PortInfo* FindPort(std::span<const PortInfo> ports, std::string_view name) {
+  const auto it =
+      std::find_if(ports.begin(), ports.end(), [&](const PortInfo& p) { return p.name == name; });
+  return it == ports.end() ? nullptr : &*it;
+}
+
+// The extents the engine sees for one item: those of `reshape` where the configuration has one.
+template <class Io>
+std::vector<int64_t> EngineDims(const Io& io) {
+  if (io.has_reshape()) return {io.reshape().shape().begin(), io.reshape().shape().end()};
+  return {io.dims().begin(), io.dims().end()};
+}
+
+// True when a configured tensor already spells out the batch dimension, so there is no implicit
+// one.
+template <class Ios>
+bool SpellsOutBatch(const Ios& ios, std::span<const PortInfo> ports) {
+  for (const auto& io : ios) {
+    const PortInfo* p = FindPort(ports, io.name());
+    if (p != nullptr && io.dims_size() > 0 && EngineDims(io).size() == p->dims.size()) return true;
+  }
+  return false;
+}
+
+template <class Io>
+void CompleteIo(Io& io, const PortInfo& port, bool batched) {
+  if (io.data_type() == inference::TYPE_INVALID) io.set_data_type(ToConfigType(port.dtype));
+  if (io.dims_size() > 0) return;
+  if (!port.has_shape) {
+    io.add_dims(-1);
+    return;
+  }
+  const Dims dims = VisibleDims(port.dims);
+  for (size_t i = batched ? 1 : 0; i < dims.size(); ++i) io.add_dims(dims[i]);
+  if (io.dims_size() == 0) {  // the configuration has no scalars: one element, reshaped to none
+    io.add_dims(1);
+    io.mutable_reshape();
+  }
+}
+
+template <class Ios>
+void CompleteIos(Ios& ios, std::span<const PortInfo> ports, bool batched, bool add_missing) {
+  for (auto& io : ios)
+    if (const PortInfo* p = FindPort(ports, io.name())) CompleteIo(io, *p, batched);
+  if (!add_missing) return;
+  for (const PortInfo& p : ports) {
+    const bool known =
+        std::any_of(ios.begin(), ios.end(), [&](const auto& io) { return io.name() == p.name; });
+    if (known || p.optional) continue;
+    auto* io = ios.Add();
+    io->set_name(p.name);
+    CompleteIo(*io, p, batched);
+  }
+}
+
+template <class Io>
+Status CheckIo(const ModelConfig& config, const Io& io, std::string_view kind,
+               std::span<const PortInfo> ports) {
+  const std::string& model = config.name();
+  if (io.name().empty()) return Fail(Code::kInvalidArgument, "model {} must specify 'name'", kind);
+  const PortInfo* port = FindPort(ports, io.name());
+  if (port == nullptr) {
+    std::vector<std::string> names;
+    for (const PortInfo& p : ports) names.push_back(p.name);
+    return Fail(Code::kInvalidArgument, "unexpected inference {} '{}', allowed {}s are: {}", kind,
+                io.name(), kind, fmt::join(names, ", "));
+  }
+  if (io.data_type() == inference::TYPE_INVALID)
+    return Fail(Code::kInvalidArgument, "model {} must specify 'data_type'", kind);
+  if (io.dims_size() == 0)
+    return Fail(Code::kInvalidArgument, "model {} must specify 'dims'", kind);
+  for (const int64_t d : io.dims()) {
+    if (d < 1 && d != -1)
+      return Fail(Code::kInvalidArgument,
+                  "model {} dimension must be integer >= 1, or -1 to indicate a variable-size "
+                  "dimension, got {} for '{}'",
+                  kind, d, io.name());
+  }
+  if (port->sequence || ToConfigType(port->dtype) == inference::TYPE_INVALID) {
+    return Fail(Code::kUnimplemented,
+                "{} '{}' of model '{}' is a {}, which the protocol cannot carry", kind, io.name(),
+                model,
+                port->sequence ? "sequence" : fmt::format("tensor of {}", DTypeName(port->dtype)));
+  }
+  if (FromConfigType(io.data_type()) != port->dtype) {
+    return Fail(Code::kInvalidArgument,
+                "unable to load model '{}', configuration expects datatype {} for {} '{}', model "
+                "provides {}",
+                model, inference::DataType_Name(io.data_type()), kind, io.name(),
+                inference::DataType_Name(ToConfigType(port->dtype)));
+  }
+  if (!port->has_shape) return {};
+  std::vector<int64_t> full = EngineDims(io);
+  const bool batched = config.max_batch_size() > 0;
+  if (batched) full.insert(full.begin(), -1);
+  const Dims graph = VisibleDims(port->dims);
+  const bool fits = full.size() == graph.size() &&
+                    std::equal(full.begin(), full.end(), graph.begin(),
+                               [](int64_t c, int64_t g) { return g == -1 || c == g; });
+  if (fits) return {};
+  return Fail(Code::kInvalidArgument,
+              "model '{}', tensor '{}': the model expects {} dimensions (shape {}) but the model "
+              "configuration specifies {} dimensions ({}shape {})",
+              model, io.name(), graph.size(), List(graph), full.size(),
+              batched ? "an initial batch dimension because max_batch_size > 0 followed by the "
+                        "explicit tensor shape, making complete "
+                      : "",
+              List(full));
+}
+
+// A reshape keeps the element count, and its variable dimensions one for one.
+template <class Io>
+Status CheckReshape(const ModelConfig& config, const Io& io, std::string_view kind) {
+  if (!io.has_reshape()) return {};
+  const auto shape_of = [](const auto& dims) {
+    int64_t known = 1;
+    int variable = 0;
+    for (const int64_t d : dims) {
+      if (d == -1)
+        ++variable;
+      else if (d < 1 || __builtin_mul_overflow(known, d, &known))
+        known = -1;
+    }
+    return std::pair(known, variable);
+  };
+  const auto from = shape_of(io.dims()), to = shape_of(io.reshape().shape());
+  if (from.first > 0 && from == to) return {};
+  return Fail(Code::kInvalidArgument,
+              "model {} '{}' for model '{}' has a reshape of {} to {}: both must have the same "
+              "number of elements and of variable-size dimensions",
+              kind, io.name(), config.name(), List({io.dims().data(), size_t(io.dims_size())}),
+              List({io.reshape().shape().data(), size_t(io.reshape().shape_size())}));
+}
+
+Status CompleteInstanceGroups(ModelConfig& config, int instances) {
+  if (config.instance_group().empty()) config.add_instance_group();
+  int total = 0;
+  for (int i = 0; i < config.instance_group_size(); ++i) {
+    inference::ModelInstanceGroup& g = *config.mutable_instance_group(i);
+    if (g.name().empty()) {
+      g.set_name(config.instance_group_size() == 1 ? config.name()
+                                                   : fmt::format("{}_{}", config.name(), i));
+    }
+    if (g.count() == 0) g.set_count(instances);
+    if (g.kind() == inference::ModelInstanceGroup::KIND_AUTO)
+      g.set_kind(inference::ModelInstanceGroup::KIND_CPU);
+    if (g.kind() == inference::ModelInstanceGroup::KIND_GPU || g.gpus_size() > 0) {
+      return Fail(
+          Code::kInvalidArgument,
+          "instance group {} of model {} specifies a GPU, but this server runs on CPUs; use "
+          "KIND_CPU",
+          g.name(), config.name());
+    }
+    total += std::min(g.count(), kMaxInstances + 1);
+    if (g.count() < 0 || total > kMaxInstances) {
+      return Fail(Code::kInvalidArgument,
+                  "instance group {} of model {} has count {}; counts must be positive and at most "
+                  "{} together",
+                  g.name(), config.name(), g.count(), kMaxInstances);
+    }
+  }
+  return {};
+}
+
+Status CheckBatching(ModelConfig& config) {
+  if (!config.has_dynamic_batching()) return {};
+  inference::ModelDynamicBatching& d = *config.mutable_dynamic_batching();
+  const std::string& name = config.name();
+  for (const int32_t size : d.preferred_batch_size()) {
+    if (size <= 0)
+      return Fail(Code::kInvalidArgument, "dynamic batching preferred size must be positive for {}",
+                  name);
+    if (size > config.max_batch_size())
+      return Fail(Code::kInvalidArgument,
+                  "dynamic batching preferred size must be <= max batch size for {}", name);
+  }
+  if (d.preserve_ordering() && d.priority_levels() > 1)
+    return Fail(Code::kInvalidArgument,
+                "Only one priority level is allowed when 'preserve_ordering' is true for {}", name);
+  if (d.default_priority_level() > d.priority_levels())
+    return Fail(Code::kInvalidArgument, "default priority level must be in range [1, {}] for {}",
+                d.priority_levels(), name);
+  if (d.preferred_batch_size_size() == 0 && config.max_batch_size() > 0)
+    d.add_preferred_batch_size(config.max_batch_size());
+  return {};
+}
+
+// What a later version may serve and this one refuses by name rather than serve wrongly.
+Status CheckSupported(const ModelConfig& config) {
+  std::string_view what;
+  if (config.has_ensemble_scheduling()) what = "ensemble_scheduling";
+  if (config.has_sequence_batching()) what = "sequence_batching";
+  if (config.model_transaction_policy().decoupled()) what = "a decoupled transaction policy";
+  if (config.batch_input_size() > 0 || config.batch_output_size() > 0)
+    what = "batch_input and batch_output";
+  if (config.response_cache().enable()) what = "response_cache";
+  if (what.empty()) return {};
+  return Fail(Code::kUnimplemented, "model '{}' asks for {}, which is not supported", config.name(),
+              what);
+}
+
+}  // namespace
+
+Result<ModelConfig> ParseConfigText(std::string_view text) {
+  ModelConfig config;
+  FirstError errors;
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&errors);
+  parser.SetRecursionLimit(kMaxNesting);
+  google::protobuf::io::ArrayInputStream stream(text.data(), int(text.size()));
+  if (!parser.Parse(&stream, &config))
+    return Fail(Code::kInvalidArgument, "{}", errors.text.empty() ? "malformed" : errors.text);
+  return config;
+}
+
+Result<ModelConfig> ParseConfigJson(std::string_view json) {
+  ModelConfig config;
+  const auto status = google::protobuf::util::JsonStringToMessage(
+      google::protobuf::StringPiece(json.data(), json.size()), &config);
+  if (!status.ok())
+    return Fail(Code::kInvalidArgument, "{}",
+                std::string_view(status.message().data(), status.message().size()));
+  return config;
+}
+
+std::string ConfigToJson(const ModelConfig& config) {
+  std::string out;
+  AppendMessage(out, config);
+  return out;
+}
+
+Status Normalise(ModelConfig& config, std::string_view model_name) {
+  if (config.name().empty()) config.set_name(std::string(model_name));
+  if (config.name() != model_name) {
+    return Fail(
+        Code::kInvalidArgument,
+        "unexpected directory name '{}' for model '{}', directory name must equal model name",
+        model_name, config.name());
+  }
+  if (config.max_batch_size() < 0)
+    return Fail(Code::kInvalidArgument,
+                "'max_batch_size' must be non-negative value in model configuration for {}",
+                config.name());
+  const std::string_view backend = config.backend(), platform = config.platform();
+  if ((!backend.empty() && backend != "onnxruntime" && backend != "dunlin") ||
+      (!platform.empty() && platform != "onnxruntime_onnx" && platform != "dunlin")) {
+    return Fail(Code::kInvalidArgument,
+                "model '{}' asks for backend '{}' and platform '{}'; this server runs ONNX models "
+                "(backend 'onnxruntime' or 'dunlin')",
+                config.name(), backend, platform);
+  }
+  if (platform.empty()) config.set_platform("onnxruntime_onnx");
+  if (backend.empty()) config.set_backend("onnxruntime");
+  if (config.default_model_filename().empty()) config.set_default_model_filename("model.onnx");
+  if (config.default_model_filename().find('/') != std::string::npos ||
+      config.default_model_filename() == "..") {
+    return Fail(Code::kInvalidArgument,
+                "default_model_filename '{}' of model '{}' must be a file in the version folder",
+                config.default_model_filename(), config.name());
+  }
+  if (config.version_policy().policy_choice_case() ==
+      inference::ModelVersionPolicy::POLICY_CHOICE_NOT_SET)
+    config.mutable_version_policy()->mutable_latest()->set_num_versions(1);
+  return {};
+}
+
+Status CompleteAndCheck(ModelConfig& config, std::span<const PortInfo> inputs,
+                        std::span<const PortInfo> outputs, AutoComplete mode, int instances) {
+  const std::string& name = config.name();
+  TRY(CheckSupported(config));
+  const bool allows_batch = AllowsBatch(inputs) && AllowsBatch(outputs);
+  if (mode == AutoComplete::kOn) {
+    if (!config.has_max_batch_size() && allows_batch && !SpellsOutBatch(config.input(), inputs) &&
+        !SpellsOutBatch(config.output(), outputs)) {
+      config.set_max_batch_size(kDefaultMaxBatchSize);
+      if (config.scheduling_choice_case() == ModelConfig::SCHEDULING_CHOICE_NOT_SET)
+        config.mutable_dynamic_batching();
+    }
+    if (config.max_batch_size() > 0 && !allows_batch) {
+      return Fail(Code::kInvalidArgument,
+                  "autofill failed for model '{}': model does not support batching while non-zero "
+                  "max_batch_size is specified",
+                  name);
+    }
+    const bool batched = config.max_batch_size() > 0;
+    CompleteIos(*config.mutable_input(), inputs, batched, true);
+    CompleteIos(*config.mutable_output(), outputs, batched, config.output_size() == 0);
+  }
+  for (const auto& io : config.input()) {
+    TRY(CheckIo(config, io, "input", inputs));
+    TRY(CheckReshape(config, io, "input"));
+  }
+  for (const auto& io : config.output()) {
+    TRY(CheckIo(config, io, "output", outputs));
+    TRY(CheckReshape(config, io, "output"));
+  }
+  if (config.output_size() == 0)
+    return Fail(Code::kInvalidArgument,
+                "model configuration must specify at least one output for {}", name);
+  for (const PortInfo& p : inputs) {
+    const bool listed = std::any_of(config.input().begin(), config.input().end(),
+                                    [&](const auto& io) { return io.name() == p.name; });
+    if (!listed && !p.optional)
+      return Fail(Code::kInvalidArgument,
+                  "unable to load model '{}', configuration expects {} inputs, model provides {}",
+                  name, config.input_size(), inputs.size());
+  }
+  TRY(CompleteInstanceGroups(config, instances));
+  return CheckBatching(config);
+}
+
+}  // namespace dunlin::serve

@@ -1,0 +1,161 @@
+#include "serve/spec.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+
+#include "serve/config.h"
+#include "serve/datatype.h"
+
+namespace dunlin::serve {
+namespace {
+
+constexpr size_t kMaxLabelBytes = size_t{64} << 20;
+
+const TensorSpec* Find(const std::vector<TensorSpec>& specs, std::string_view name) {
+  const auto it =
+      std::find_if(specs.begin(), specs.end(), [&](const TensorSpec& s) { return s.name == name; });
+  return it == specs.end() ? nullptr : &*it;
+}
+
+template <class Repeated>
+Dims ToDims(const Repeated& values) {
+  Dims d;
+  for (const int64_t v : values) d.push_back(v);
+  return d;
+}
+
+template <class Io>
+TensorSpec ToTensorSpec(const Io& io) {
+  TensorSpec s;
+  s.name = io.name();
+  s.dtype = FromConfigType(io.data_type());
+  s.dims = ToDims(io.dims());
+  if (io.has_reshape()) s.reshape = ToDims(io.reshape().shape());
+  return s;
+}
+
+// A path inside the model's folder; nothing that climbs out of it.
+Result<std::string> InsideModel(const std::string& model_dir, const std::string& file,
+                                std::string_view what) {
+  if (file.empty() || file[0] == '/' || file.find("..") != std::string::npos)
+    return Fail(Code::kInvalidArgument, "{} '{}' must be a path inside the model's folder", what,
+                file);
+  return model_dir + "/" + file;
+}
+
+Result<std::vector<std::string>> ReadLabels(const std::string& path) {
+  std::ifstream in(path);
+  if (!in) return Fail(Code::kNotFound, "unable to open label file '{}'", path);
+  std::vector<std::string> labels;
+  size_t bytes = 0;
+  for (std::string line; std::getline(in, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    bytes += line.size() + 1;
+    if (bytes > kMaxLabelBytes)
+      return Fail(Code::kInvalidArgument, "label file '{}' is larger than {} bytes", path,
+                  kMaxLabelBytes);
+    labels.push_back(std::move(line));
+  }
+  return labels;
+}
+
+Result<int> IntParameter(const inference::ModelConfig& config, const std::string& key,
+                         int fallback) {
+  const auto it = config.parameters().find(key);
+  if (it == config.parameters().end() || it->second.string_value().empty()) return fallback;
+  const std::string& text = it->second.string_value();
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 0 || value > 1024)
+    return Fail(Code::kInvalidArgument,
+                "parameter '{}' of model '{}' must be a number from 0 to 1024, got '{}'", key,
+                config.name(), text);
+  return value == 0 ? fallback : value;
+}
+
+Result<std::vector<WarmupSample>> MakeWarmup(const inference::ModelConfig& config,
+                                             const std::string& model_dir) {
+  std::vector<WarmupSample> samples;
+  for (const inference::ModelWarmup& w : config.model_warmup()) {
+    WarmupSample s;
+    s.name = w.name();
+    s.batch_size = int(std::clamp<uint32_t>(w.batch_size(), 1, 1 << 20));
+    s.count = int(std::clamp<uint32_t>(w.count(), 1, 10000));
+    for (const auto& [name, in] : w.inputs()) {
+      WarmupInput input{.name = name,
+                        .dtype = FromConfigType(in.data_type()),
+                        .dims = ToDims(in.dims()),
+                        .data = WarmupInput::Data::kZero,
+                        .file = {}};
+      if (in.has_random_data()) input.data = WarmupInput::Data::kRandom;
+      if (in.has_input_data_file()) {
+        input.data = WarmupInput::Data::kFile;
+        input.file = TRY(InsideModel(model_dir + "/warmup", in.input_data_file(), "warm-up file"));
+      }
+      s.inputs.push_back(std::move(input));
+    }
+    samples.push_back(std::move(s));
+  }
+  return samples;
+}
+
+}  // namespace
+
+const TensorSpec* ModelSpec::FindInput(std::string_view input) const { return Find(inputs, input); }
+const TensorSpec* ModelSpec::FindOutput(std::string_view output) const {
+  return Find(outputs, output);
+}
+
+bool WantsOptimization(const inference::ModelConfig& config) {
+  return config.optimization().graph().level() >= 0;
+}
+
+Dims FullDims(const ModelSpec& model, const Dims& item) {
+  if (model.max_batch_size == 0) return item;
+  Dims full = item;
+  full.insert(0, -1);
+  return full;
+}
+
+Result<ModelSpec> MakeSpec(const inference::ModelConfig& config, int64_t version,
+                           const std::string& model_dir, const SpecDefaults& defaults) {
+  ModelSpec spec;
+  spec.name = config.name();
+  spec.version = version;
+  spec.platform = config.platform();
+  spec.max_batch_size = config.max_batch_size();
+  for (const auto& io : config.input()) {
+    spec.inputs.push_back(ToTensorSpec(io));
+    spec.inputs.back().optional = io.optional();
+  }
+  for (const auto& io : config.output()) {
+    spec.outputs.push_back(ToTensorSpec(io));
+    if (io.label_filename().empty()) continue;
+    const std::string path = TRY(InsideModel(model_dir, io.label_filename(), "label_filename"));
+    spec.outputs.back().labels = TRY(ReadLabels(path));
+  }
+  spec.instances = 0;
+  for (const auto& group : config.instance_group()) spec.instances += group.count();
+  spec.instances = std::max(1, spec.instances);
+  spec.threads = TRY(IntParameter(config, "intra_op_thread_count",
+                                  std::max(1, defaults.usable_cpus / spec.instances)));
+  spec.optimize = WantsOptimization(config);
+  spec.queue.max_size = defaults.max_queue_size;
+  if (config.dynamic_batching().has_default_queue_policy()) {
+    const auto& policy = config.dynamic_batching().default_queue_policy();
+    if (policy.max_queue_size() > 0)
+      spec.queue.max_size = int(std::min<uint32_t>(policy.max_queue_size(), 1 << 24));
+    // Beyond a year a time-out is none; the bound keeps the arithmetic of clocks safe.
+    constexpr uint64_t kYear = 366ull * 24 * 3600 * 1000000;
+    spec.queue.default_timeout =
+        std::chrono::microseconds(std::min(policy.default_timeout_microseconds(), kYear));
+    spec.queue.allow_timeout_override = policy.allow_timeout_override();
+  }
+  spec.warmup = TRY(MakeWarmup(config, model_dir));
+  for (const auto& [k, v] : config.metric_tags()) spec.metric_tags[k] = v;
+  spec.config_json = ConfigToJson(config);
+  return spec;
+}
+
+}  // namespace dunlin::serve

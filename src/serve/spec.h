@@ -1,0 +1,83 @@
+// ModelSpec: what serving needs of a checked configuration, in native types.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "serve/model_config.pb.h"
+#include "tensor/dims.h"
+#include "tensor/dtype.h"
+
+namespace dunlin::serve {
+
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::kUndefined;
+  Dims dims;  // of one item as clients see it, -1 variable; without the batch dimension
+  std::optional<Dims> reshape;  // of one item as the engine sees it, when that differs
+  bool any_shape = false;       // the graph does not say: any extents pass
+  bool optional = false;
+  std::vector<std::string> labels;  // outputs: names of classes, may be empty
+};
+
+struct WarmupInput {
+  std::string name;
+  DType dtype = DType::kUndefined;
+  Dims dims;  // of one item
+  enum class Data : uint8_t { kZero, kRandom, kFile } data = Data::kZero;
+  std::string file;  // kFile: path of raw bytes
+};
+struct WarmupSample {
+  std::string name;
+  int batch_size = 1;
+  int count = 1;
+  std::vector<WarmupInput> inputs;
+};
+
+struct QueuePolicy {
+  int max_size = 0;                              // requests that may wait; 0: no bound of its own
+  std::chrono::microseconds default_timeout{0};  // 0: none
+  bool allow_timeout_override = true;
+};
+
+struct ModelSpec {
+  std::string name;
+  int64_t version = 0;
+  std::string platform;
+  int max_batch_size = 0;  // 0: shapes are complete as configured
+  std::vector<TensorSpec> inputs, outputs;
+  int instances = 1;
+  int threads = 1;  // of the engine, per instance
+  bool optimize = true;
+  QueuePolicy queue;
+  std::vector<WarmupSample> warmup;
+  std::map<std::string, std::string> metric_tags;
+  std::string config_json;  // the whole configuration, for the config route
+
+  const TensorSpec* FindInput(std::string_view input) const;
+  const TensorSpec* FindOutput(std::string_view output) const;
+};
+
+struct SpecDefaults {
+  int max_queue_size = 1024;
+  int usable_cpus = 1;
+};
+
+// From a configuration that CompleteAndCheck has passed. `model_dir` is where label and warm-up
+// files lie. Errors: kInvalidArgument (a parameter that is not a number), kNotFound (a label file).
+Result<ModelSpec> MakeSpec(const inference::ModelConfig& config, int64_t version,
+                           const std::string& model_dir, const SpecDefaults& defaults);
+
+// Whether the engine may optimise: `optimization { graph { level: -1 } }` turns it off.
+bool WantsOptimization(const inference::ModelConfig& config);
+
+// Extents of a whole tensor: the batch dimension in front where the model has one.
+Dims FullDims(const ModelSpec& model, const Dims& item);
+
+}  // namespace dunlin::serve
