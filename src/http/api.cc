@@ -1,0 +1,364 @@
+#include "http/api.h"
+
+#include <charconv>
+#include <new>
+
+#include "http/compress.h"
+#include "http/infer_parse.h"
+#include "http/infer_write.h"
+#include "http/json_read.h"
+#include "http/json_write.h"
+#include "serve/check_request.h"
+#include "serve/datatype.h"
+
+namespace dunlin::http {
+namespace {
+
+using serve::ModelVersion;
+
+// What of the protocol's extensions is there, in the order clients know.
+constexpr std::string_view kExtensions[] = {"classification",      "model_repository",
+                                            "model_configuration", "binary_tensor_data",
+                                            "parameters",          "statistics"};
+
+// 0 for "": the version the server chooses.
+Result<int64_t> ParseVersion(const std::string& text) {
+  if (text.empty()) return 0;
+  int64_t version = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
+  if (error == std::errc() && end == text.data() + text.size() && version > 0) return version;
+  return Fail(
+      Code::kInvalidArgument,
+      "failed to get model version from specified version string '{}' (details: stol), version "
+      "should be an integral value > 0",
+      text);
+}
+
+Reply JsonReply(std::string body) {
+  Reply reply;
+  reply.content_type = "application/json";
+  reply.body = std::move(body);
+  return reply;
+}
+
+// The parameters of a repository request; the body may be empty.
+Result<std::string> PaddedBody(const Request& request) {
+  Result<std::string> body;
+  body->reserve(request.body.size() + kBodyPadding);
+  *body = request.body;
+  return body;
+}
+
+void WriteTensors(JsonWriter& json, const serve::ModelSpec& model,
+                  const std::vector<serve::TensorSpec>& tensors) {
+  json.BeginArray();
+  for (const serve::TensorSpec& t : tensors) {
+    json.BeginObject();
+    json.Key("name").String(t.name);
+    json.Key("datatype").String(serve::ProtocolName(t.dtype));
+    json.Key("shape").BeginArray();
+    for (const int64_t d : serve::FullDims(model, t.dims)) json.Number(d);
+    json.EndArray().EndObject();
+  }
+  json.EndArray();
+}
+
+void WriteDuration(JsonWriter& json, std::string_view key, const serve::DurationStat& d) {
+  json.Key(key).BeginObject().Key("count").Number(d.count).Key("ns").Number(d.ns).EndObject();
+}
+
+void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
+  const serve::ModelStatistics s = version.Statistics();
+  json.BeginObject();
+  json.Key("name").String(version.spec().name);
+  json.Key("version").String(std::to_string(version.spec().version));
+  json.Key("last_inference").Number(s.last_inference_ms);
+  json.Key("inference_count").Number(s.inference_count);
+  json.Key("execution_count").Number(s.execution_count);
+  json.Key("inference_stats").BeginObject();
+  WriteDuration(json, "success", s.success);
+  WriteDuration(json, "fail", s.fail);
+  WriteDuration(json, "queue", s.queue);
+  WriteDuration(json, "compute_input", s.compute_input);
+  WriteDuration(json, "compute_infer", s.compute_infer);
+  WriteDuration(json, "compute_output", s.compute_output);
+  WriteDuration(json, "cache_hit", {});
+  WriteDuration(json, "cache_miss", {});
+  json.EndObject();
+  json.Key("response_stats").BeginObject().EndObject();
+  json.Key("batch_stats").BeginArray();
+  for (const auto& [size, b] : s.batches) {
+    json.BeginObject().Key("batch_size").Number(size);
+    WriteDuration(json, "compute_input", b.compute_input);
+    WriteDuration(json, "compute_infer", b.compute_infer);
+    WriteDuration(json, "compute_output", b.compute_output);
+    json.EndObject();
+  }
+  json.EndArray();
+  json.Key("memory_usage").BeginArray().BeginObject();
+  json.Key("type").String("CPU").Key("id").Number(0).Key("byte_size").Number(s.memory_bytes);
+  json.EndObject().EndArray();
+  json.EndObject();
+}
+
+Reply ServerMetadata() {
+  JsonWriter json;
+  json.BeginObject().Key("name").String("dunlin").Key("version").String(DUNLIN_VERSION);
+  json.Key("extensions").BeginArray();
+  for (const std::string_view e : kExtensions) json.String(e);
+  json.EndArray().EndObject();
+  return JsonReply(json.Take());
+}
+
+// Compresses the reply when the client asks for it.
+void CompressReply(std::string_view accept_encoding, Reply& reply) {
+  const Encoding encoding = ChooseEncoding(accept_encoding);
+  if (encoding == Encoding::kIdentity || reply.bytes() == 0) return;
+  std::string whole = std::move(reply.body);
+  for (const Tensor& t : reply.tensors)
+    whole.append(reinterpret_cast<const char*>(t.raw()), size_t(t.bytes()));
+  auto compressed = Compress(whole, encoding);
+  reply.tensors.clear();
+  if (compressed) {
+    reply.body = std::move(*compressed);
+    reply.headers.emplace_back("Content-Encoding", EncodingName(encoding));
+  } else {
+    reply.body = std::move(whole);
+  }
+}
+
+}  // namespace
+
+void Api::Handle(Request request, ReplyFn done) {
+  // What a library throws for want of memory ends this request, not the process. Dispatch moves
+  // `done` away only in calls that do not throw after it, hence the copy.
+  const ReplyFn keep = done;
+  try {
+    Dispatch(std::move(request), std::move(done));
+  } catch (const std::bad_alloc&) {
+    keep(ErrorReply(503, "not enough memory for the request"));
+  }
+}
+
+void Api::Dispatch(Request request, ReplyFn done) {
+  const Route route = ParseRoute(request.method, request.target);
+  if (route.endpoint == Endpoint::kNotFound) return done(ErrorReply(404, "Not Found"));
+  if (!route.method_allowed) return done(ErrorReply(405, "Method Not Allowed"));
+  if (route.endpoint == Endpoint::kUnsupported)
+    return done(ErrorReply(501, fmt::format("{} is not supported", route.what)));
+  if (!route.repository.empty())
+    return done(ErrorReply(501, "'repository_name' specification is not supported"));
+  if (route.endpoint == Endpoint::kInfer) return Infer(route, std::move(request), std::move(done));
+  if (route.endpoint == Endpoint::kLoad || route.endpoint == Endpoint::kUnload)
+    return LoadOrUnload(route, request, std::move(done));
+  auto reply = Answer(route, request);
+  done(reply ? std::move(*reply) : ErrorReply(reply.error()));
+}
+
+Result<Reply> Api::Answer(const Route& route, const Request& request) const {
+  switch (route.endpoint) {
+    case Endpoint::kServer:
+      return ServerMetadata();
+    case Endpoint::kLive:
+      return Reply{};
+    case Endpoint::kReady:
+      return Ready();
+    case Endpoint::kModelReady:
+      return ModelReady(route);
+    case Endpoint::kModel:
+      return Metadata(route);
+    case Endpoint::kModelConfig:
+      return Config(route);
+    case Endpoint::kModelStats:
+    case Endpoint::kAllStats:
+      return Statistics(route);
+    case Endpoint::kIndex:
+      return Index(route, request);
+    default:
+      return Fail(Code::kInternal, "no handler for {}", request.target);
+  }
+}
+
+Result<Reply> Api::Ready() const {
+  if (shutting_down_.load(std::memory_order_relaxed))
+    return Fail(Code::kUnavailable, "Server is stopping");
+  if (!repository_.AllReady()) return ErrorReply(400, "Server not ready");
+  return Reply{};
+}
+
+Result<Reply> Api::ModelReady(const Route& route) const {
+  if (shutting_down_.load(std::memory_order_relaxed))
+    return Fail(Code::kUnavailable, "Server is stopping");
+  const int64_t version = TRY(ParseVersion(route.version));
+  if (!TRY(repository_.IsReady(route.model, version)))
+    return ErrorReply(400, "Model version not ready");
+  return Reply{};
+}
+
+Result<Reply> Api::Metadata(const Route& route) const {
+  const int64_t version = TRY(ParseVersion(route.version));
+  const auto model = TRY(repository_.Find(route.model, version));
+  const serve::ModelSpec& spec = model->spec();
+  JsonWriter json;
+  json.BeginObject().Key("name").String(spec.name);
+  json.Key("versions").BeginArray();
+  if (version > 0) {
+    json.String(std::to_string(version));
+  } else {
+    for (const auto& v : repository_.Ready(route.model))
+      json.String(std::to_string(v->spec().version));
+  }
+  json.EndArray();
+  json.Key("platform").String(spec.platform);
+  json.Key("inputs");
+  WriteTensors(json, spec, spec.inputs);
+  json.Key("outputs");
+  WriteTensors(json, spec, spec.outputs);
+  json.EndObject();
+  return JsonReply(json.Take());
+}
+
+Result<Reply> Api::Config(const Route& route) const {
+  const int64_t version = TRY(ParseVersion(route.version));
+  const auto model = TRY(repository_.Find(route.model, version));
+  return JsonReply(model->spec().config_json);
+}
+
+Result<Reply> Api::Statistics(const Route& route) const {
+  JsonWriter json;
+  json.BeginObject().Key("model_stats").BeginArray();
+  const int64_t version = TRY(ParseVersion(route.version));
+  if (route.endpoint == Endpoint::kModelStats) {
+    const auto model = TRY(repository_.Find(route.model, version));  // unknown names are errors
+    if (version > 0) {
+      WriteStatistics(json, *model);
+    } else {
+      for (const auto& v : repository_.Ready(route.model)) WriteStatistics(json, *v);
+    }
+  } else {
+    for (const auto& v : repository_.Ready("")) WriteStatistics(json, *v);
+  }
+  json.EndArray().EndObject();
+  return JsonReply(json.Take());
+}
+
+Result<Reply> Api::Index(const Route&, const Request& request) const {
+  bool only_ready = false;
+  if (!request.body.empty()) {
+    const std::string body = TRY(PaddedBody(request));
+    JsonDocument document;
+    const JsonElement root = TRY(document.Parse(body));
+    if (auto ready = FindMember(root, "ready")) {
+      auto value = AsBool(*ready);
+      if (!value) return UnableToParse("ready", value.error());
+      only_ready = *value;
+    }
+  }
+  JsonWriter json;
+  json.BeginArray();
+  for (const serve::IndexEntry& e : TRY(repository_.Index(only_ready))) {
+    json.BeginObject().Key("name").String(e.name);
+    if (!e.version.empty()) json.Key("version").String(e.version);
+    if (e.state != serve::VersionState::kUnknown) {
+      json.Key("state").String(serve::StateName(e.state));
+      if (!e.reason.empty()) json.Key("reason").String(e.reason);
+    }
+    json.EndObject();
+  }
+  json.EndArray();
+  return JsonReply(json.Take());
+}
+
+void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done) {
+  const bool load = route.endpoint == Endpoint::kLoad;
+  std::optional<std::string> config;
+  const auto parse = [&]() -> Status {
+    if (request.body.empty()) return {};
+    const std::string body = TRY(PaddedBody(request));
+    JsonDocument document;
+    const JsonElement root = TRY(document.Parse(body));
+    const auto parameters = FindMember(root, "parameters");
+    if (!parameters) return {};
+    auto object = AsObject(*parameters);
+    if (!object) return UnableToParse("parameters", object.error());
+    for (const auto [key, value] : *object) {
+      if (!load && key == "unload_dependents") {
+        if (auto flag = AsBool(value); !flag) return UnableToParse(key, flag.error());
+      } else if (load && key == "config") {
+        auto text = AsString(value);
+        if (!text) return UnableToParse(key, text.error());
+        config = *text;
+      } else if (load && key.substr(0, 5) == "file:") {
+        return Fail(Code::kUnimplemented, "model files in a load request ('{}') is not supported",
+                    key);
+      } else {
+        return Fail(Code::kInvalidArgument, "unexpected parameter '{}', expecting {}.", key,
+                    load ? "'config' or 'file:<version>/<file>'" : "'unload_dependents'");
+      }
+    }
+    return {};
+  };
+  if (const Status status = parse(); !status) return done(ErrorReply(status.error()));
+  auto reply = [done = std::move(done)](const Status& status) {
+    done(status ? Reply{} : ErrorReply(status.error()));
+  };
+  if (load)
+    repository_.Load(route.model, std::move(config), std::move(reply));
+  else
+    repository_.Unload(route.model, std::move(reply));
+}
+
+void Api::Infer(const Route& route, Request request, ReplyFn done) {
+  // What the answer needs of the request, kept while the model runs.
+  struct Call {
+    std::shared_ptr<ModelVersion> model;
+    ParsedInfer parsed;
+    std::string accept_encoding;
+    std::shared_ptr<void> lease;
+    ReplyFn done;
+  };
+  auto call = std::make_shared<Call>();
+  call->done = std::move(done);
+  call->accept_encoding = request.Header("Accept-Encoding");
+  call->lease = request.lease;
+  const auto prepare = [&]() -> Status {
+    const int64_t version = TRY(ParseVersion(route.version));
+    call->model = TRY(repository_.Find(route.model, version));
+    const Encoding encoding = TRY(ParseContentEncoding(request.Header("Content-Encoding")));
+    if (encoding != Encoding::kIdentity)
+      request.body = TRY(Decompress(request.body, encoding, limits_.max_input_size));
+    if (request.body.capacity() < request.body.size() + kBodyPadding)
+      request.body.reserve(request.body.size() + kBodyPadding);
+    call->parsed =
+        TRY(ParseInfer(call->model->spec(), request.body,
+                       request.Header("Inference-Header-Content-Length"), limits_.max_input_size));
+    return {};
+  };
+  if (const Status status = prepare(); !status) {
+    Reply reply = ErrorReply(status.error());
+    if (status.error().message == "Unsupported compression type")
+      reply.headers.emplace_back("Accept-Encoding", "gzip, deflate");
+    return call->done(std::move(reply));
+  }
+  serve::InferRequest infer = std::move(call->parsed.request);
+  infer.arrival = request.arrival;
+  infer.cancelled = request.cancelled;
+  request = {};  // the tensors have what they need
+  ModelVersion& model = *call->model;
+  model.Submit(std::move(infer), [call](Result<serve::InferResponse> response) {
+    const auto write = [&]() -> Result<Reply> {
+      if (!response) return Fail(std::move(response).error());
+      Reply reply = TRY(WriteInfer(call->model->spec(), call->parsed, std::move(*response)));
+      CompressReply(call->accept_encoding, reply);
+      return reply;
+    };
+    try {
+      auto reply = write();
+      call->done(reply ? std::move(*reply) : ErrorReply(reply.error()));
+    } catch (const std::bad_alloc&) {
+      call->done(ErrorReply(503, "not enough memory for the reply"));
+    }
+  });
+}
+
+}  // namespace dunlin::http

@@ -1,0 +1,21 @@
+// From an inference's outputs to the reply.
+#pragma once
+
+#include "base/result.h"
+#include "http/infer_parse.h"
+#include "http/message.h"
+#include "serve/infer.h"
+#include "serve/spec.h"
+
+namespace dunlin::http {
+
+// Errors: kInvalidArgument for outputs that cannot take the form asked for (FP16 as JSON, classes
+// of strings).
+Result<Reply> WriteInfer(const serve::ModelSpec& model, const ParsedInfer& parsed,
+                         serve::InferResponse response);
+
+// The classification extension: the `count` largest values of each item as "value:index[:label]".
+Result<Tensor> Classify(const Tensor& tensor, uint64_t count, bool batched,
+                        const std::vector<std::string>& labels);
+
+}  // namespace dunlin::http

@@ -1,0 +1,67 @@
+#include "http/message.h"
+
+#include "http/json_write.h"
+
+namespace dunlin::http {
+
+int HttpStatus(Code code) {
+  switch (code) {
+    case Code::kInternal:
+      return 500;
+    case Code::kNotFound:
+      return 404;
+    case Code::kUnavailable:
+    case Code::kResourceExhausted:
+    case Code::kDeadlineExceeded:
+      return 503;
+    case Code::kUnimplemented:
+      return 501;
+    case Code::kInvalidArgument:
+    case Code::kAlreadyExists:
+    case Code::kCancelled:
+    case Code::kFailedPrecondition:
+      return 400;
+  }
+  return 500;
+}
+
+std::string_view ReasonPhrase(int status) {
+  switch (status) {
+    case 200:
+      return "OK";
+    case 400:
+      return "Bad Request";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 413:
+      return "Payload Too Large";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Unknown";
+  }
+}
+
+Reply ErrorReply(int status, std::string_view message) {
+  Reply reply;
+  reply.status = status;
+  reply.content_type = "application/json";
+  reply.body = "{\"error\":";
+  AppendJsonString(reply.body, message);
+  reply.body += '}';
+  return reply;
+}
+
+Reply ErrorReply(const Error& error) { return ErrorReply(HttpStatus(error.code), error.message); }
+
+}  // namespace dunlin::http

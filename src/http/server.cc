@@ -1,0 +1,267 @@
+#include "http/server.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <csignal>
+#include <future>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "base/thread_pool.h"
+#include "http/api.h"
+#include "http/listener.h"
+#include "serve/repository.h"
+
+namespace dunlin::http {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// What a signal handler may touch. One server per process, so one of each.
+int signal_event = -1;
+std::atomic<int> signals_seen{0};
+
+void OnSignal(int signal) {
+  // The second one means now; _exit is one of the few calls that are allowed here.
+  if (signals_seen.fetch_add(1) > 0) ::_exit(128 + signal);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(signal_event, &one, sizeof one);
+}
+
+Status InstallSignals() {
+  if (signal_event < 0) signal_event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (signal_event < 0) return Fail(Code::kUnavailable, "cannot create an event file descriptor");
+  uint64_t old = 0;
+  [[maybe_unused]] const ssize_t drained = ::read(signal_event, &old, sizeof old);
+  signals_seen = 0;
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  sigemptyset(&action.sa_mask);
+  ::sigaction(SIGTERM, &action, nullptr);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return {};
+}
+
+// True once a signal has come, false after `wait`; negative: waits for ever.
+bool SignalWithin(milliseconds wait) {
+  pollfd p{.fd = signal_event, .events = POLLIN, .revents = 0};
+  const int n = ::poll(&p, 1, wait.count() < 0 ? -1 : int(wait.count()));
+  return n > 0 || signals_seen.load() > 0;
+}
+
+Status Check(const ServerOptions& o) {
+  const auto port = [](const char* flag, int value) -> Status {
+    if (value >= 0 && value <= 65535) return {};
+    return Fail(Code::kInvalidArgument, "{} must be a port from 0 to 65535, got {}", flag, value);
+  };
+  const auto at_least = [](const char* flag, int64_t value, int64_t least) -> Status {
+    if (value >= least) return {};
+    return Fail(Code::kInvalidArgument, "{} must be at least {}, got {}", flag, least, value);
+  };
+  if (o.model_repository.empty())
+    return Fail(Code::kInvalidArgument, "--model-repository must name at least one folder");
+  if (!o.load_model.empty() && o.model_control_mode != ModelControlMode::kExplicit)
+    return Fail(Code::kInvalidArgument,
+                "--load-model can only be used with --model-control-mode=explicit");
+  if (!o.allow_http && !o.allow_metrics)
+    return Fail(Code::kInvalidArgument,
+                "nothing to serve: --allow-http and --allow-metrics are off");
+  TRY(port("--http-port", o.http_port));
+  TRY(port("--metrics-port", o.metrics_port));
+  TRY(port("--grpc-port", o.grpc_port));
+  TRY(at_least("--http-thread-count", o.http_thread_count, 0));
+  TRY(at_least("--http-max-input-size", o.http_max_input_size, 1));
+  TRY(at_least("--http-max-body-size", o.http_max_body_size, 1));
+  TRY(at_least("--http-max-inflight-size", o.http_max_inflight_size, 1));
+  TRY(at_least("--http-max-header-size", o.http_max_header_size, 1024));
+  TRY(at_least("--http-max-connections", o.http_max_connections, 1));
+  TRY(at_least("--http-idle-timeout-secs", o.http_idle_timeout_secs, 1));
+  TRY(at_least("--http-read-timeout-secs", o.http_read_timeout_secs, 1));
+  TRY(at_least("--max-queue-size", o.max_queue_size, 1));
+  TRY(at_least("--model-load-thread-count", o.model_load_thread_count, 1));
+  TRY(at_least("--repository-poll-secs", o.repository_poll_secs, 1));
+  return at_least("--exit-timeout-secs", o.exit_timeout_secs, 0);
+}
+
+serve::RepositoryOptions RepositoryOptionsOf(const ServerOptions& o) {
+  serve::RepositoryOptions r;
+  r.repositories = o.model_repository;
+  switch (o.model_control_mode) {
+    case ModelControlMode::kNone:
+      r.mode = serve::ControlMode::kNone;
+      break;
+    case ModelControlMode::kPoll:
+      r.mode = serve::ControlMode::kPoll;
+      break;
+    case ModelControlMode::kExplicit:
+      r.mode = serve::ControlMode::kExplicit;
+      break;
+  }
+  r.load_models = o.load_model;
+  r.poll_interval = seconds(o.repository_poll_secs);
+  r.load_threads = o.model_load_thread_count;
+  r.auto_complete = !o.disable_auto_complete_config;
+  r.strict_readiness = o.strict_readiness;
+  r.max_queue_size = o.max_queue_size;
+  return r;
+}
+
+Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api) {
+  ListenerOptions l;
+  l.name = "http";
+  l.address = o.http_address;
+  l.port = o.http_port;
+  l.threads = o.http_thread_count > 0 ? o.http_thread_count : std::min(8, UsableCpus());
+  l.max_header_size = o.http_max_header_size;
+  l.max_json_size = o.http_max_input_size;
+  l.max_body_size = o.http_max_body_size;
+  l.max_inflight_size = o.http_max_inflight_size;
+  l.max_connections = o.http_max_connections;
+  l.idle_timeout = seconds(o.http_idle_timeout_secs);
+  l.read_timeout = seconds(o.http_read_timeout_secs);
+  return Listener::Start(l, [&api](Request request, ReplyFn done) {
+    api.Handle(std::move(request), std::move(done));
+  });
+}
+
+Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o, serve::Metrics& metrics) {
+  ListenerOptions l;
+  l.name = "metrics";
+  l.address = o.metrics_address.empty() ? o.http_address : o.metrics_address;
+  l.port = o.metrics_port;
+  l.max_json_size = l.max_body_size = 1 << 20;
+  l.max_connections = 64;
+  l.idle_timeout = seconds(o.http_idle_timeout_secs);
+  l.read_timeout = seconds(o.http_read_timeout_secs);
+  return Listener::Start(l, [&metrics](const Request& request, const ReplyFn& done) {
+    if (request.target.substr(0, request.target.find('?')) != "/metrics")
+      return done(ErrorReply(404, "Not Found"));
+    if (request.method != "GET") return done(ErrorReply(405, "Method Not Allowed"));
+    Reply reply;
+    reply.content_type = "text/plain; charset=utf-8";
+    reply.body = metrics.Text();
+    done(std::move(reply));
+  });
+}
+
+// Every connection is a file; the default of 1024 would be reached before max_connections is.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Ends the process if what comes after it is armed takes too long.
+class Watchdog {
+ public:
+  ~Watchdog() {
+    {
+      const std::lock_guard lock(mutex_);
+      done_ = true;
+    }
+    wake_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  void Arm(seconds limit) {
+    thread_ = std::thread([this, limit] {
+      std::unique_lock lock(mutex_);
+      if (wake_.wait_for(lock, limit, [this] { return done_; })) return;
+      log::Error("loads or requests still run, ending the process");
+      ::_exit(1);
+    });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+}  // namespace
+
+Status RunServer(const ServerOptions& options) {
+  return RunServer(options, serve::CreateEngineBackend(), {});
+}
+
+Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,
+                 const std::function<void(BoundPorts)>& started) {
+  log::Configure(
+      {.format = options.log_format == LogFormat::kJson ? log::Format::kJson : log::Format::kText,
+       .info = options.log_info,
+       .verbose = options.log_verbose});
+  TRY(Check(options));
+  TRY(InstallSignals());
+  RaiseFileLimit();
+
+  // The order matters: each uses those before it.
+  Watchdog watchdog;
+  serve::Metrics metrics;
+  serve::Repository repository(RepositoryOptionsOf(options), std::move(backend), metrics);
+  Api api(repository, {.max_input_size = options.http_max_input_size});
+  std::unique_ptr<Listener> http, metrics_page;
+  BoundPorts ports;
+  // The ports open before the models load, so that probes see a process that lives and is not
+  // ready.
+  if (options.allow_http) {
+    http = TRY(StartHttp(options, api));
+    ports.http = http->port();
+    log::Info("http listening", {{"address", options.http_address}, {"port", ports.http}});
+  }
+  if (options.allow_metrics) {
+    metrics_page = TRY(StartMetrics(options, metrics));
+    ports.metrics = metrics_page->port();
+    log::Info("metrics listening", {{"port", ports.metrics}});
+  }
+  if (options.allow_grpc)
+    log::Info("grpc is not served by this version", {{"port", options.grpc_port}});
+  if (started) started(ports);
+
+  auto loading = std::async(std::launch::async, [&repository] { return repository.Start(); });
+  bool stop = false;
+  while (loading.wait_for(seconds(0)) != std::future_status::ready && !stop)
+    stop = SignalWithin(milliseconds(20));
+  if (!stop) {
+    if (Status loaded = loading.get(); !loaded) {
+      if (options.exit_on_error) {
+        log::Error("startup failed", {{"error", loaded.error().message}});
+        return Fail(std::move(loaded).error());
+      }
+      log::Warning("started without some models", {{"error", loaded.error().message}});
+    }
+    log::Info("server ready", {{"http_port", ports.http},
+                               {"metrics_port", ports.metrics},
+                               {"models", repository.Ready("").size()}});
+    SignalWithin(milliseconds(-1));
+  }
+
+  log::Info("stopping", {{"exit_timeout_secs", options.exit_timeout_secs}});
+  api.BeginShutdown();
+  bool drained = true;
+  if (http) {
+    http->Drain();
+    drained = http->WaitUntilDrained(seconds(options.exit_timeout_secs));
+  }
+  if (!drained || stop) watchdog.Arm(drained ? seconds(options.exit_timeout_secs) : seconds(5));
+  if (!drained) log::Error("exit timeout expired", {{"seconds", options.exit_timeout_secs}});
+  http.reset();
+  metrics_page.reset();
+  if (!drained)
+    return Fail(Code::kDeadlineExceeded, "requests were still running {} seconds after the signal",
+                options.exit_timeout_secs);
+  log::Info("stopped");
+  return {};
+}
+
+}  // namespace dunlin::http
