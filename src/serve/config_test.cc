@@ -1,0 +1,230 @@
+#include "serve/config.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "serve/spec.h"
+
+namespace dunlin::serve {
+namespace {
+
+using inference::ModelConfig;
+
+PortInfo Port(const std::string& name, DType dtype, Dims dims) {
+  PortInfo p;
+  p.name = name;
+  p.dtype = dtype;
+  p.has_shape = true;
+  p.dims = std::move(dims);
+  return p;
+}
+
+const std::vector<PortInfo> kBatchIn = {Port("x", DType::kF32, {-2, 16})};
+const std::vector<PortInfo> kBatchOut = {Port("y", DType::kF32, {-2, 4})};
+const std::vector<PortInfo> kFixedIn = {Port("x", DType::kF32, {1, 16})};
+const std::vector<PortInfo> kFixedOut = {Port("y", DType::kF32, {1, 4})};
+
+// Parses, normalises, completes; the error's message or "".
+std::string ErrorOf(const std::string& text, const std::vector<PortInfo>& in,
+                    const std::vector<PortInfo>& out, AutoComplete mode = AutoComplete::kOn,
+                    ModelConfig* result = nullptr) {
+  auto config = ParseConfigText(text);
+  if (!config) return config.error().message;
+  if (const Status s = Normalise(*config, "m"); !s) return s.error().message;
+  if (const Status s = CompleteAndCheck(*config, in, out, mode, 2); !s) return s.error().message;
+  if (result != nullptr) *result = *config;
+  return "";
+}
+
+TEST(ConfigText, ReadsWhatTheTextFormatAllows) {
+  const auto config = ParseConfigText(R"(
+    # a comment
+    name: "m" 'odel', max_batch_size: 8;
+    input [ { name: "x" data_type: TYPE_FP32 dims: [ -1, 16 ] }, { name: "z", dims: 1 } ]
+    output: { name: "y\x41" }
+    instance_group { count: 3 kind: KIND_CPU }
+    parameters { key: "intra_op_thread_count" value: { string_value: "2" } }
+  )");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->name(), "model");
+  EXPECT_EQ(config->input_size(), 2);
+  EXPECT_EQ(config->input(0).dims(0), -1);
+  EXPECT_EQ(config->output(0).name(), "yA");
+  EXPECT_EQ(config->parameters().at("intra_op_thread_count").string_value(), "2");
+}
+
+TEST(ConfigText, ErrorsNameThePlace) {
+  const auto unknown = ParseConfigText("name: 'm'\nnonsense: 3\n");
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message.find("line 2"), std::string::npos) << unknown.error().message;
+  EXPECT_NE(unknown.error().message.find("nonsense"), std::string::npos);
+  EXPECT_FALSE(ParseConfigText("max_batch_size: 'eight'"));
+  EXPECT_FALSE(ParseConfigText("input {"));
+}
+
+TEST(ConfigText, SurvivesRandomDamage) {
+  const std::string good =
+      "name: \"m\" max_batch_size: 8 input [ { name: \"x\" data_type: TYPE_FP32 dims: [ -1, 16 ] } "
+      "] "
+      "version_policy { specific { versions: [1, 2] } } parameters { key: \"a\" value: { "
+      "string_value: \"b\" } }";
+  std::mt19937 random(7);
+  for (int i = 0; i < 20000; ++i) {
+    std::string text = good;
+    for (int k = 0; k < 4; ++k) {
+      const size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0:
+          text[at] = char(random());
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 8);
+          break;
+        default:
+          text.insert(at, text.substr(random() % text.size(), random() % 16));
+      }
+      if (text.empty()) text = " ";
+    }
+    auto config = ParseConfigText(text);
+    if (!config || !Normalise(*config, "m")) continue;
+    (void)CompleteAndCheck(*config, kBatchIn, kBatchOut, AutoComplete::kOn, 2).has_value();
+  }
+}
+
+TEST(AutoComplete, DynamicFirstExtentBecomesTheBatch) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("", kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+  EXPECT_EQ(c.max_batch_size(), 4);
+  EXPECT_TRUE(c.has_dynamic_batching());
+  EXPECT_EQ(c.dynamic_batching().preferred_batch_size(0), 4);
+  ASSERT_EQ(c.input_size(), 1);
+  ASSERT_EQ(c.input(0).dims_size(), 1);
+  EXPECT_EQ(c.input(0).dims(0), 16);
+  EXPECT_EQ(c.input(0).data_type(), inference::TYPE_FP32);
+  EXPECT_EQ(c.instance_group(0).count(), 2);
+  EXPECT_EQ(c.instance_group(0).kind(), inference::ModelInstanceGroup::KIND_CPU);
+  EXPECT_EQ(c.version_policy().latest().num_versions(), 1u);
+  EXPECT_EQ(c.platform(), "onnxruntime_onnx");
+}
+
+TEST(AutoComplete, FixedFirstExtentMeansNoBatching) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("", kFixedIn, kFixedOut, AutoComplete::kOn, &c), "");
+  EXPECT_EQ(c.max_batch_size(), 0);
+  EXPECT_FALSE(c.has_dynamic_batching());
+  EXPECT_EQ(c.input(0).dims_size(), 2);
+}
+
+TEST(AutoComplete, AnExplicitZeroIsRespected) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("max_batch_size: 0", kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+  EXPECT_EQ(c.max_batch_size(), 0);
+  ASSERT_EQ(c.input(0).dims_size(), 2);
+  EXPECT_EQ(c.input(0).dims(0), -1);
+}
+
+TEST(AutoComplete, InputsWrittenWithTheirBatchDimensionMeanNoBatching) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("input { name: 'x' data_type: TYPE_FP32 dims: [-1, 16] }", kBatchIn, kBatchOut,
+                    AutoComplete::kOn, &c),
+            "");
+  EXPECT_EQ(c.max_batch_size(), 0);
+}
+
+TEST(AutoComplete, ScalarsBecomeOneElementThatIsReshaped) {
+  const std::vector<PortInfo> in = {Port("x", DType::kF32, {1, 4}), Port("sr", DType::kI64, {})};
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("", in, kFixedOut, AutoComplete::kOn, &c), "");
+  ASSERT_EQ(c.input(1).dims_size(), 1);
+  EXPECT_EQ(c.input(1).dims(0), 1);
+  EXPECT_TRUE(c.input(1).has_reshape());
+  EXPECT_EQ(c.input(1).reshape().shape_size(), 0);
+}
+
+TEST(ConfigCheck, SaysWhatDoesNotFitTheGraph) {
+  EXPECT_NE(ErrorOf("name: 'other'", kFixedIn, kFixedOut)
+                .find("unexpected directory name 'm' for model 'other', directory name must equal "
+                      "model name"),
+            std::string::npos);
+  EXPECT_EQ(ErrorOf("max_batch_size: 2", kFixedIn, kFixedOut),
+            "autofill failed for model 'm': model does not support batching while non-zero "
+            "max_batch_size is specified");
+  EXPECT_EQ(ErrorOf("input { name: 'q' data_type: TYPE_FP32 dims: [1, 16] }", kFixedIn, kFixedOut),
+            "unexpected inference input 'q', allowed inputs are: x");
+  EXPECT_EQ(ErrorOf("input { name: 'x' data_type: TYPE_INT32 dims: [1, 16] }", kFixedIn, kFixedOut),
+            "unable to load model 'm', configuration expects datatype TYPE_INT32 for input 'x', "
+            "model provides TYPE_FP32");
+  EXPECT_EQ(ErrorOf("input { name: 'x' data_type: TYPE_FP32 dims: [16] }", kFixedIn, kFixedOut),
+            "model 'm', tensor 'x': the model expects 2 dimensions (shape [1,16]) but the model "
+            "configuration specifies 1 dimensions (shape [16])");
+  EXPECT_NE(ErrorOf("input { name: 'x' data_type: TYPE_FP32 dims: [0, 16] }", kFixedIn, kFixedOut)
+                .find("must be integer >= 1, or -1"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf("instance_group { kind: KIND_GPU }", kFixedIn, kFixedOut).find("GPU"),
+            std::string::npos);
+  EXPECT_NE(ErrorOf("instance_group { count: 2000000000 }", kFixedIn, kFixedOut).find("at most"),
+            std::string::npos);
+  EXPECT_EQ(ErrorOf("max_batch_size: 4 dynamic_batching { preferred_batch_size: 8 }", kBatchIn,
+                    kBatchOut),
+            "dynamic batching preferred size must be <= max batch size for m");
+  EXPECT_NE(ErrorOf("ensemble_scheduling {}", kFixedIn, kFixedOut).find("is not supported"),
+            std::string::npos);
+  EXPECT_NE(
+      ErrorOf("default_model_filename: '../secret'", kFixedIn, kFixedOut).find("version folder"),
+      std::string::npos);
+  EXPECT_NE(
+      ErrorOf("", kFixedIn, kFixedOut, AutoComplete::kOff).find("must specify at least one output"),
+      std::string::npos);
+  EXPECT_EQ(ErrorOf("output { name: 'y' data_type: TYPE_FP32 dims: [1, 4] }", kFixedIn, kFixedOut,
+                    AutoComplete::kOff),
+            "unable to load model 'm', configuration expects 0 inputs, model provides 1");
+}
+
+TEST(ConfigJson, PrintsDefaultsNumbersAndEnums) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("parameters { key: 'b' value { string_value: '2' } } parameters { key: 'a' "
+                    "value { string_value: '\"' } }",
+                    kBatchIn, kBatchOut, AutoComplete::kOn, &c),
+            "");
+  const std::string json = ConfigToJson(c);
+  for (const char* part :
+       {"\"name\":\"m\"", "\"max_batch_size\":4", "\"data_type\":\"TYPE_FP32\"", "\"dims\":[16]",
+        "\"kind\":\"KIND_CPU\"", "\"default_model_filename\":\"model.onnx\"",
+        "\"version_policy\":{\"latest\":{\"num_versions\":1}}", "\"cc_model_filenames\":{}",
+        "\"max_queue_delay_microseconds\":0",
+        "\"parameters\":{\"a\":{\"string_value\":\"\\\"\"},\"b\":{\"string_value\":\"2\"}}"})
+    EXPECT_NE(json.find(part), std::string::npos) << part << " in " << json;
+  const auto back = ParseConfigJson(json);
+  ASSERT_TRUE(back) << back.error().message;
+  EXPECT_EQ(ConfigToJson(*back), json);
+}
+
+TEST(ModelSpec, TakesThreadsFromTheParameterElseFromTheCpus) {
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf("instance_group { count: 3 }", kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+  auto spec = MakeSpec(c, 1, "/nowhere", {.max_queue_size = 5, .usable_cpus = 8});
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->instances, 3);
+  EXPECT_EQ(spec->threads, 2);
+  EXPECT_EQ(spec->queue.max_size, 5);
+  (*c.mutable_parameters())["intra_op_thread_count"].set_string_value("7");
+  EXPECT_EQ(MakeSpec(c, 1, "/nowhere", {})->threads, 7);
+  (*c.mutable_parameters())["intra_op_thread_count"].set_string_value("many");
+  EXPECT_FALSE(MakeSpec(c, 1, "/nowhere", {}));
+}
+
+TEST(ModelSpec, LabelFilesStayInsideTheModel) {
+  ModelConfig c;
+  ASSERT_EQ(
+      ErrorOf("output { name: 'y' data_type: TYPE_FP32 dims: 4 label_filename: '../../etc/passwd' "
+              "} max_batch_size: 4",
+              kBatchIn, kBatchOut, AutoComplete::kOn, &c),
+      "");
+  const auto spec = MakeSpec(c, 1, "/nowhere", {});
+  ASSERT_FALSE(spec);
+  EXPECT_NE(spec.error().message.find("inside the model's folder"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace dunlin::serve
