@@ -4,9 +4,13 @@
 // Not for untrusted nesting: calls must pair up, which is the caller's duty and not checked.
 #pragma once
 
+#include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 namespace dunlin {
 
@@ -24,10 +28,30 @@ class JsonWriter {
   JsonWriter& Int(int64_t value);
   JsonWriter& Double(double value,
                      int digits = 6);  // significant digits; NaN and infinities become null
+  // Integers in full; floats in the shortest form that reads back as the same value of their type,
+  // and never as an integer; NaN and infinities become null.
+  template <class T>
+  JsonWriter& Number(T value) {
+    Separate();
+    if constexpr (std::is_floating_point_v<T>) {
+      if (!std::isfinite(value)) {
+        text_ += "null";
+        return *this;
+      }
+    }
+    char digits[32];
+    const char* end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    const std::string_view written(digits, size_t(end - digits));
+    text_ += written;
+    if (std::is_floating_point_v<T> && written.find_first_of(".e") == std::string_view::npos)
+      text_ += ".0";
+    return *this;
+  }
   JsonWriter& Bool(bool value) { return Raw(value ? "true" : "false"); }
   JsonWriter& Raw(std::string_view json);  // a value that is JSON already
 
   const std::string& text() const { return text_; }
+  std::string Take() { return std::move(text_); }
 
  private:
   JsonWriter& Open(char open, char close);

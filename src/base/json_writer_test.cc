@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
+
+#include <cmath>
 
 namespace dunlin {
 namespace {
@@ -30,6 +33,14 @@ TEST(JsonQuoted, BytesThatAreNotUtf8AreReplaced) {
   EXPECT_EQ(JsonQuoted("\xe2\x82"), "\"\xef\xbf\xbd\xef\xbf\xbd\"");  // cut short
   EXPECT_EQ(JsonQuoted("\xc0\xaf"), "\"\xef\xbf\xbd\xef\xbf\xbd\"");  // overlong
   EXPECT_EQ(JsonQuoted("\xed\xa0\x80").size(), 2 + 3 * 3u);           // a surrogate
+}
+
+TEST(JsonWriter, NumbersReadBackAsTheSameValue) {
+  JsonWriter json;
+  json.BeginArray().Number(1.0f).Number(0.1f).Number(0.1).Number(1e30).Number(uint64_t{1} << 63);
+  json.Number(std::nanf("")).Number(-std::numeric_limits<double>::infinity()).Number(int8_t{-5});
+  json.Number(16777216.0f).End();
+  EXPECT_EQ(json.text(), "[1.0,0.1,0.1,1e+30,9223372036854775808,null,null,-5,16777216.0]");
 }
 
 }  // namespace

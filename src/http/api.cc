@@ -3,11 +3,11 @@
 #include <charconv>
 #include <new>
 
+#include "base/json_writer.h"
 #include "http/compress.h"
 #include "http/infer_parse.h"
 #include "http/infer_write.h"
 #include "http/json_read.h"
-#include "http/json_write.h"
 #include "serve/check_request.h"
 #include "serve/datatype.h"
 
@@ -58,13 +58,13 @@ void WriteTensors(JsonWriter& json, const serve::ModelSpec& model,
     json.Key("datatype").String(serve::ProtocolName(t.dtype));
     json.Key("shape").BeginArray();
     for (const int64_t d : serve::FullDims(model, t.dims)) json.Number(d);
-    json.EndArray().EndObject();
+    json.End().End();
   }
-  json.EndArray();
+  json.End();
 }
 
 void WriteDuration(JsonWriter& json, std::string_view key, const serve::DurationStat& d) {
-  json.Key(key).BeginObject().Key("count").Number(d.count).Key("ns").Number(d.ns).EndObject();
+  json.Key(key).BeginObject().Key("count").Number(d.count).Key("ns").Number(d.ns).End();
 }
 
 void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
@@ -84,21 +84,21 @@ void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
   WriteDuration(json, "compute_output", s.compute_output);
   WriteDuration(json, "cache_hit", {});
   WriteDuration(json, "cache_miss", {});
-  json.EndObject();
-  json.Key("response_stats").BeginObject().EndObject();
+  json.End();
+  json.Key("response_stats").BeginObject().End();
   json.Key("batch_stats").BeginArray();
   for (const auto& [size, b] : s.batches) {
     json.BeginObject().Key("batch_size").Number(size);
     WriteDuration(json, "compute_input", b.compute_input);
     WriteDuration(json, "compute_infer", b.compute_infer);
     WriteDuration(json, "compute_output", b.compute_output);
-    json.EndObject();
+    json.End();
   }
-  json.EndArray();
+  json.End();
   json.Key("memory_usage").BeginArray().BeginObject();
   json.Key("type").String("CPU").Key("id").Number(0).Key("byte_size").Number(s.memory_bytes);
-  json.EndObject().EndArray();
-  json.EndObject();
+  json.End().End();
+  json.End();
 }
 
 Reply ServerMetadata() {
@@ -106,7 +106,7 @@ Reply ServerMetadata() {
   json.BeginObject().Key("name").String("dunlin").Key("version").String(DUNLIN_VERSION);
   json.Key("extensions").BeginArray();
   for (const std::string_view e : kExtensions) json.String(e);
-  json.EndArray().EndObject();
+  json.End().End();
   return JsonReply(json.Take());
 }
 
@@ -208,13 +208,13 @@ Result<Reply> Api::Metadata(const Route& route) const {
     for (const auto& v : repository_.Ready(route.model))
       json.String(std::to_string(v->spec().version));
   }
-  json.EndArray();
+  json.End();
   json.Key("platform").String(spec.platform);
   json.Key("inputs");
   WriteTensors(json, spec, spec.inputs);
   json.Key("outputs");
   WriteTensors(json, spec, spec.outputs);
-  json.EndObject();
+  json.End();
   return JsonReply(json.Take());
 }
 
@@ -238,7 +238,7 @@ Result<Reply> Api::Statistics(const Route& route) const {
   } else {
     for (const auto& v : repository_.Ready("")) WriteStatistics(json, *v);
   }
-  json.EndArray().EndObject();
+  json.End().End();
   return JsonReply(json.Take());
 }
 
@@ -263,9 +263,9 @@ Result<Reply> Api::Index(const Route&, const Request& request) const {
       json.Key("state").String(serve::StateName(e.state));
       if (!e.reason.empty()) json.Key("reason").String(e.reason);
     }
-    json.EndObject();
+    json.End();
   }
-  json.EndArray();
+  json.End();
   return JsonReply(json.Take());
 }
 

@@ -1,12 +1,13 @@
 #include "http/infer_write.h"
 
 #include <fmt/format.h>
+#include <simdjson.h>
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
-#include "http/json_write.h"
+#include "base/json_writer.h"
 #include "http/tensor_bytes.h"
 #include "serve/datatype.h"
 
@@ -25,7 +26,7 @@ Status WriteData(JsonWriter& json, const std::string& name, const Tensor& t) {
   TRY(VisitDType(t.dtype(), name, [&]<class T>(TypeTag<T>) -> Status {
     for (const T& v : t.values<T>()) {
       if constexpr (std::is_same_v<T, std::string>) {
-        if (!IsUtf8(v))
+        if (!simdjson::validate_utf8(v.data(), v.size()))
           return Fail(
               Code::kInvalidArgument,
               "output '{}' holds bytes that are not UTF-8, which JSON cannot carry. Please use "
@@ -35,13 +36,12 @@ Status WriteData(JsonWriter& json, const std::string& name, const Tensor& t) {
       } else if constexpr (std::is_same_v<T, bool>) {
         json.Bool(v);
       } else if constexpr (!kIsHalf<T>) {
-        json.Comma();
-        AppendJsonNumber(json.out(), v);
+        json.Number(v);
       }
     }
     return {};
   }));
-  json.EndArray();
+  json.End();
   return {};
 }
 
@@ -122,19 +122,19 @@ Result<Reply> WriteInfer(const serve::ModelSpec& model, const ParsedInfer& parse
     json.Key("datatype").String(serve::ProtocolName(tensor.dtype()));
     json.Key("shape").BeginArray();
     for (const int64_t d : tensor.dims()) json.Number(d);
-    json.EndArray();
+    json.End();
     if (form.binary) {
       Tensor raw = TRY(RawBytes(tensor));
-      json.Key("parameters").BeginObject().Key("binary_data_size").Number(raw.bytes()).EndObject();
+      json.Key("parameters").BeginObject().Key("binary_data_size").Number(raw.bytes()).End();
       binary_bytes += size_t(raw.bytes());
       reply.tensors.push_back(std::move(raw));
     } else {
       json.Key("data");
       TRY(WriteData(json, output.name, tensor));
     }
-    json.EndObject();
+    json.End();
   }
-  json.EndArray().EndObject();
+  json.End().End();
   reply.body = json.Take();
   reply.content_type = "application/json";
   if (binary_bytes > 0) {

@@ -1,6 +1,6 @@
 #include "http/message.h"
 
-#include "http/json_write.h"
+#include "base/json_writer.h"
 
 namespace dunlin::http {
 
@@ -56,9 +56,7 @@ Reply ErrorReply(int status, std::string_view message) {
   Reply reply;
   reply.status = status;
   reply.content_type = "application/json";
-  reply.body = "{\"error\":";
-  AppendJsonString(reply.body, message);
-  reply.body += '}';
+  reply.body = JsonWriter().BeginObject().Key("error").String(message).End().Take();
   return reply;
 }
 

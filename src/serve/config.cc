@@ -11,6 +11,7 @@
 #include <map>
 #include <vector>
 
+#include "base/json_writer.h"
 #include "serve/datatype.h"
 
 namespace dunlin::serve {
@@ -34,21 +35,6 @@ class FirstError : public google::protobuf::io::ErrorCollector {
 };
 
 // --- JSON form -------------------------------------------------------------------------------
-
-void AppendString(std::string& out, std::string_view s) {
-  out += '"';
-  for (const char c : s) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-}
 
 void AppendMessage(std::string& out, const Message& m);
 
@@ -83,10 +69,10 @@ void AppendValue(std::string& out, const Message& m, const FieldDescriptor* f, i
       out += (one ? r->GetBool(m, f) : r->GetRepeatedBool(m, f, index)) ? "true" : "false";
       break;
     case FieldDescriptor::CPPTYPE_ENUM:
-      AppendString(out, (one ? r->GetEnum(m, f) : r->GetRepeatedEnum(m, f, index))->name());
+      out += JsonQuoted((one ? r->GetEnum(m, f) : r->GetRepeatedEnum(m, f, index))->name());
       break;
     case FieldDescriptor::CPPTYPE_STRING:
-      AppendString(out, one ? r->GetString(m, f) : r->GetRepeatedString(m, f, index));
+      out += JsonQuoted(one ? r->GetString(m, f) : r->GetRepeatedString(m, f, index));
       break;
     case FieldDescriptor::CPPTYPE_MESSAGE:
       AppendMessage(out, one ? r->GetMessage(m, f) : r->GetRepeatedMessage(m, f, index));
@@ -127,7 +113,7 @@ void AppendMessage(std::string& out, const Message& m) {
     if ((choice || message) && !r->HasField(m, f)) continue;
     if (!first) out += ',';
     first = false;
-    AppendString(out, f->name());
+    out += JsonQuoted(f->name());
     out += ':';
     if (f->is_map()) {
       AppendMap(out, m, f);

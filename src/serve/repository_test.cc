@@ -264,8 +264,9 @@ TEST_F(RepositoryTest, PollingFollowsTheFolders) {
 TEST_F(RepositoryTest, NamesCannotLeaveTheRepository) {
   disk_.Write("repo/a/1/model.onnx", Adding(1));
   disk_.Write("outside/1/model.onnx", Adding(1));
-  Repository r({.repositories = {disk_.path() + "/repo"}, .mode = ControlMode::kExplicit},
-               std::make_unique<FakeBackend>(counters_), metrics_);
+  Repository r(
+      {.repositories = {disk_.path() + "/repo"}, .mode = ControlMode::kExplicit, .load_models = {}},
+      std::make_unique<FakeBackend>(counters_), metrics_);
   ASSERT_TRUE(r.Start());
   for (const char* name : {"../outside", "..", ".", "", "a/1", "/a", "a/../../outside"}) {
     std::promise<Status> done;
@@ -281,7 +282,7 @@ TEST_F(RepositoryTest, NamesCannotLeaveTheRepository) {
 TEST_F(RepositoryTest, AModelInTwoRepositoriesIsRefused) {
   disk_.Write("r1/m/1/model.onnx", Adding(1));
   disk_.Write("r2/m/1/model.onnx", Adding(2));
-  Repository r({.repositories = {disk_.path() + "/r1", disk_.path() + "/r2"}},
+  Repository r({.repositories = {disk_.path() + "/r1", disk_.path() + "/r2"}, .load_models = {}},
                std::make_unique<FakeBackend>(counters_), metrics_);
   EXPECT_FALSE(r.Start());
   const auto index = *r.Index(false);
