@@ -6,6 +6,7 @@
 #include "ops/conv/window.h"
 #include "ops/op.h"
 #include "ops/pool/pool.h"
+#include "ops/pool/pool_kernel.h"
 
 namespace dunlin {
 namespace {
@@ -113,6 +114,12 @@ struct MaxPoolOp {
     });
   }
 
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    const Window window = TRY(Resolve(attrs, ctx.input(0).dims));
+    return LowerPool(Pool::kMax, window, {}, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return PoolLayouts(query); }
+
   template <class T>
   static T Lowest() {
     if constexpr (kIsHalf<T>)
@@ -159,6 +166,16 @@ struct AveragePoolOp {
       return {};
     });
   }
+
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    const Window window = TRY(Resolve(attrs, ctx.input(0).dims));
+    std::vector<int64_t> counts;
+    ForEachWindow(window, [&](int64_t o, std::span<const WindowTap> taps) {
+      counts.push_back(attrs.count_include_pad ? PaddedCount(window, o) : int64_t(taps.size()));
+    });
+    return LowerPool(Pool::kAverage, window, counts, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return PoolLayouts(query); }
 
   // Elements of window o inside the padded input: a window that ceil_mode lets hang over the end
   // counts no more than that.
@@ -277,6 +294,16 @@ struct GlobalPoolOp {
   }
 };
 
+template <GlobalPool kPool>
+struct FastGlobalPoolOp : GlobalPoolOp<kPool> {
+  static Result<KernelPtr> Lower(const NoAttrs&, LowerContext& ctx) {
+    return LowerGlobalPool(kPool == GlobalPool::kMax ? Pool::kMax : Pool::kAverage, ctx);
+  }
+  static LayoutPlan Layouts(const NoAttrs&, const LayoutQuery& query) {
+    return GlobalPoolLayouts(query);
+  }
+};
+
 struct MaxUnpoolOp {
   using Attrs = WindowAttrs;
 
@@ -353,8 +380,8 @@ std::span<const OpDef> PoolOps() {
       Declare<MaxPoolOp>("MaxPool", {.max_outputs = 2}),
       Declare<AveragePoolOp>("AveragePool", {}),
       Declare<LpPoolOp>("LpPool", {}),
-      Declare<GlobalPoolOp<GlobalPool::kAverage>>("GlobalAveragePool", {}),
-      Declare<GlobalPoolOp<GlobalPool::kMax>>("GlobalMaxPool", {}),
+      Declare<FastGlobalPoolOp<GlobalPool::kAverage>>("GlobalAveragePool", {}),
+      Declare<FastGlobalPoolOp<GlobalPool::kMax>>("GlobalMaxPool", {}),
       Declare<GlobalPoolOp<GlobalPool::kLp>>("GlobalLpPool", {}),
       Declare<MaxUnpoolOp>("MaxUnpool", {.min_inputs = 2, .max_inputs = 3}),
   };

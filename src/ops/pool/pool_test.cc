@@ -148,5 +148,50 @@ TEST(Window, KeepsASymbolWhereTheExtentStays) {
   EXPECT_EQ(t.Infer(ctx).value()[0], Type::Of(DType::kF32, {1, 1, SymbolDim(0), 4}));
 }
 
+TEST(Pools, KernelsMatchForAnyGeometry) {
+  for (const char* name : {"MaxPool", "AveragePool"})
+    for (const int64_t channels : {1, 3, 16, 33, 70, 130})
+      for (const int64_t stride : {1, 2})
+        for (const int64_t dilation : {1, 2})
+          for (const int ceil_mode : {0, 1})
+            for (const int include_pad : {0, 1}) {
+              SCOPED_TRACE(fmt::format("{} channels {} stride {} dilation {} ceil {} pad {}", name,
+                                       channels, stride, dilation, ceil_mode, include_pad));
+              OpTest t(name);
+              t.Attr("kernel_shape", Ints{3, 2}).Attr("strides", Ints{stride, stride});
+              t.Attr("dilations", Ints{dilation, 1}).Attr("pads", Ints{1, 0, 2, 1});
+              t.Attr("ceil_mode", ceil_mode);
+              if (std::string_view(name) == "AveragePool") t.Attr("count_include_pad", include_pad);
+              t.Input(RandomF32({2, channels, 9, 8}));
+              t.ExpectKernelMatches({.abs = 1e-6});
+            }
+}
+
+TEST(Pools, KernelsMatchForOneAndThreeAxes) {
+  for (const char* name : {"MaxPool", "AveragePool"}) {
+    OpTest t(name), u(name);
+    t.Attr("kernel_shape", Ints{4}).Attr("strides", Ints{3}).Input(RandomF32({2, 5, 21}));
+    t.ExpectKernelMatches({.abs = 1e-6});
+    u.Attr("kernel_shape", Ints{2, 3, 2}).Attr("pads", Ints{1, 1, 1, 0, 0, 0});
+    u.Input(RandomF32({1, 18, 4, 5, 6})).ExpectKernelMatches({.abs = 1e-6});
+  }
+}
+
+TEST(MaxPool, KernelPassesOverNaN) {
+  Tensor x = RandomF32({1, 20, 4, 4});
+  for (int64_t i = 0; i < x.count(); i += 3) x.mut<float>()[i] = std::nanf("");
+  OpTest t("MaxPool");
+  t.Attr("kernel_shape", Ints{2, 2}).Input(x).ExpectKernelMatches();
+}
+
+TEST(GlobalPools, KernelsMatchForAnyExtents) {
+  for (const char* name : {"GlobalAveragePool", "GlobalMaxPool"})
+    for (const int64_t channels : {1, 15, 16, 50})
+      for (const int64_t width : {1, 7, 40}) {
+        OpTest t(name);
+        t.Input(RandomF32({3, channels, 5, width})).ExpectKernelMatches({.abs = 1e-6});
+      }
+}
+
 }  // namespace
 }  // namespace dunlin::testing

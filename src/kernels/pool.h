@@ -1,0 +1,34 @@
+// f32 pooling: windows over channels-last images, and whole planes in both layouts.
+#pragma once
+
+#include "kernels/conv.h"
+
+namespace dunlin {
+
+enum class Pool { kMax, kAverage };
+
+struct PoolArgs {
+  Pool pool = Pool::kMax;
+  ConvGeometry geometry;  // pixel_stride is the number of channels
+  int64_t channels = 0;
+  const float* x = nullptr;
+  const float* outside = nullptr;  // channels floats: what padding counts as (-Inf or 0)
+  const float* scales = nullptr;   // kAverage: of each output pixel of one image
+  float* y = nullptr;
+};
+
+// Larger windows are for another algorithm.
+inline constexpr int64_t kMaxPoolTaps = 512;
+
+// Output rows (of the last axis) [begin, end), counted through images, depth and height.
+// kMax: NaN is passed over. kAverage: scale times the sum.
+void PoolRows(const PoolArgs& args, int64_t begin, int64_t end);
+
+// Images [n_begin, n_end) of `pixels` x `channels` to [n, channels].
+void GlobalPoolChannelsLast(Pool pool, const float* x, int64_t pixels, int64_t channels, float* y,
+                            int64_t n_begin, int64_t n_end);
+// Planes [begin, end) of `pixels` neighbouring floats to y[plane].
+void GlobalPoolPlanes(Pool pool, const float* x, int64_t pixels, float* y, int64_t begin,
+                      int64_t end);
+
+}  // namespace dunlin

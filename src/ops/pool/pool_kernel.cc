@@ -1,0 +1,126 @@
+#include "ops/pool/pool_kernel.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace dunlin {
+namespace {
+
+// Work of one chunk: about 10 microseconds of reading from the second-level cache.
+constexpr int64_t kChunkFloats = 1 << 17;
+
+// Sums are at most taps 2^-24 sum |x| from the reference's, maxima are equal.
+class PoolKernel final : public Kernel {
+ public:
+  PoolArgs args;  // without x and y
+  Tensor outside, scales;
+  int64_t rows = 0, grain = 1;
+
+  std::string_view name() const override {
+    return args.pool == Pool::kMax ? "pool.max" : "pool.average";
+  }
+  Status Run(RunContext& ctx) const override {
+    PoolArgs a = args;
+    a.x = ctx.in(0).as<float>();
+    a.y = ctx.out(0).mut<float>();
+    ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) { PoolRows(a, begin, end); });
+    return {};
+  }
+};
+
+class GlobalPoolKernel final : public Kernel {
+ public:
+  Pool pool = Pool::kMax;
+  bool channels_last = false;
+  int64_t batch = 0, channels = 0, pixels = 0;
+
+  std::string_view name() const override {
+    return pool == Pool::kMax ? "pool.global_max" : "pool.global_average";
+  }
+  Status Run(RunContext& ctx) const override {
+    const float* x = ctx.in(0).as<float>();
+    float* y = ctx.out(0).mut<float>();
+    const int64_t unit = std::max<int64_t>(1, pixels * (channels_last ? channels : 1));
+    const int64_t grain = std::max<int64_t>(1, kChunkFloats / unit);
+    ctx.ParallelFor(channels_last ? batch : batch * channels, grain,
+                    [&](int64_t begin, int64_t end) {
+                      if (channels_last)
+                        GlobalPoolChannelsLast(pool, x, pixels, channels, y, begin, end);
+                      else
+                        GlobalPoolPlanes(pool, x, pixels, y, begin, end);
+                    });
+    return {};
+  }
+};
+
+bool IsImage(const Type& x) {
+  return x.dtype == DType::kF32 && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 5;
+}
+
+LayoutPlan AllRowMajor(const LayoutQuery& query) {
+  LayoutPlan plan;
+  plan.inputs.assign(query.inputs.size(), Layout::kRowMajor);
+  plan.outputs.assign(query.outputs.size(), Layout::kRowMajor);
+  return plan;
+}
+
+}  // namespace
+
+Result<KernelPtr> LowerPool(Pool pool, const Window& window, const std::vector<int64_t>& counts,
+                            LowerContext& ctx) {
+  const Type& x = ctx.input(0);
+  if (!IsImage(x) || ctx.wants(1) || ctx.input_layout(0) != Layout::kChannelsLast ||
+      ctx.output_layout(0) != Layout::kChannelsLast)
+    return KernelPtr();
+  auto k = std::make_unique<PoolKernel>();
+  PoolArgs& a = k->args;
+  a.pool = pool;
+  a.channels = a.geometry.pixel_stride = x.dims[1];
+  for (size_t i = 0; i < window.size(); ++i) {
+    const WindowAxis& w = window[i];
+    a.geometry.axis[3 - window.size() + i] = {w.in,     w.out,      w.kernel,
+                                              w.stride, w.dilation, w.pad_begin};
+  }
+  if (a.geometry.taps() > kMaxPoolTaps) return KernelPtr();
+  k->outside = TRY(Tensor::Create(DType::kF32, {a.channels}));
+  std::fill_n(k->outside.mut<float>(), a.channels,
+              pool == Pool::kMax ? -std::numeric_limits<float>::infinity() : 0.0f);
+  k->scales = TRY(Tensor::Create(DType::kF32, {int64_t(counts.size())}));
+  for (size_t i = 0; i < counts.size(); ++i)
+    k->scales.mut<float>()[i] = 1.0f / float(std::max<int64_t>(1, counts[i]));
+  a.outside = k->outside.as<float>();
+  a.scales = k->scales.as<float>();
+  k->rows = x.dims[0] * a.geometry.axis[0].out * a.geometry.axis[1].out;
+  const int64_t row_work = a.geometry.axis[2].out * a.geometry.taps() * a.channels;
+  k->grain = std::max<int64_t>(1, kChunkFloats / std::max<int64_t>(1, row_work));
+  return KernelPtr(std::move(k));
+}
+
+LayoutPlan PoolLayouts(const LayoutQuery& query) {
+  LayoutPlan plan = AllRowMajor(query);
+  const bool indices = query.outputs.size() > 1 && query.outputs[1].dtype != DType::kUndefined;
+  if (IsImage(query.inputs[0]) && !indices)
+    plan.inputs[0] = plan.outputs[0] = Layout::kChannelsLast;
+  return plan;
+}
+
+Result<KernelPtr> LowerGlobalPool(Pool pool, LowerContext& ctx) {
+  const Type& x = ctx.input(0);
+  if (x.dtype != DType::kF32 || x.dims.rank() < 3) return KernelPtr();
+  auto k = std::make_unique<GlobalPoolKernel>();
+  k->pool = pool;
+  k->channels_last = ctx.input_layout(0) == Layout::kChannelsLast;
+  k->batch = x.dims[0];
+  k->channels = x.dims[1];
+  k->pixels = CountOf(std::span<const int64_t>(x.dims).subspan(2));
+  return KernelPtr(std::move(k));
+}
+
+// The output's layouts coincide: its spatial extents are 1.
+LayoutPlan GlobalPoolLayouts(const LayoutQuery& query) {
+  LayoutPlan plan = AllRowMajor(query);
+  if (IsImage(query.inputs[0])) plan.inputs[0] = plan.outputs[0] = query.current[0];
+  return plan;
+}
+
+}  // namespace dunlin
