@@ -1,0 +1,72 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <numeric>
+#include <thread>
+#include <vector>
+
+namespace dunlin {
+namespace {
+
+TEST(ThreadPool, CoversEveryItemOnceWhateverTheGrain) {
+  ThreadPool pool(3);
+  for (const int64_t grain : {1, 7, 64, 1000}) {
+    std::vector<std::atomic<int>> seen(500);
+    pool.ParallelFor(500, grain, [&](int64_t b, int64_t e) {
+      EXPECT_LE(e - b, grain);
+      for (int64_t i = b; i < e; ++i) ++seen[size_t(i)];
+    });
+    for (const auto& s : seen) ASSERT_EQ(s, 1);
+  }
+}
+
+TEST(ThreadPool, NothingToDoCallsNothing) {
+  ThreadPool pool(2);
+  pool.ParallelFor(0, 1, [](int64_t, int64_t) { FAIL(); });
+}
+
+TEST(ThreadPool, ANestedCallRunsInPlace) {
+  ThreadPool pool(2);
+  std::atomic<int> total{0};
+  pool.ParallelFor(4, 1, [&](int64_t, int64_t) {
+    pool.ParallelFor(10, 3, [&](int64_t b, int64_t e) { total += int(e - b); });
+  });
+  EXPECT_EQ(total, 40);
+}
+
+TEST(ThreadPool, ManyCallersShareOnePool) {
+  ThreadPool pool(3);
+  std::vector<std::thread> callers;
+  std::atomic<int64_t> total{0};
+  for (int c = 0; c < 6; ++c)
+    callers.emplace_back([&] {
+      for (int round = 0; round < 300; ++round)
+        pool.ParallelFor(64, 1 + round % 5, [&](int64_t b, int64_t e) { total += e - b; });
+    });
+  for (auto& t : callers) t.join();
+  EXPECT_EQ(total, int64_t{6} * 300 * 64);
+}
+
+TEST(ThreadPool, RespectsTheLimitOfOneCall) {
+  ThreadPool pool(4);
+  std::atomic<int> inside{0}, most{0};
+  pool.ParallelFor(64, 1, [&](int64_t, int64_t) {
+    const int now = ++inside;
+    int m = most;
+    while (now > m && !most.compare_exchange_weak(m, now)) {
+    }
+    std::this_thread::yield();
+    --inside;
+  }, 2);
+  EXPECT_LE(most, 2);
+}
+
+TEST(UsableCpus, IsAtLeastOneAndNoMoreThanTheMachineHas) {
+  EXPECT_GE(UsableCpus(), 1);
+  EXPECT_LE(UsableCpus(), int(std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+}  // namespace dunlin
