@@ -76,7 +76,7 @@ struct Pad {
   static Status Infer(const Attrs&, InferContext&);
   static Status Reference(const Attrs&, RunContext&);
   static Result<KernelPtr> Lower(const Attrs&, LowerContext&);
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LikeFirstInput(q); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery&);
 };
 
 // data, repeats.

@@ -204,7 +204,7 @@ Result<KernelPtr> LowerMoves(MovesFn moves, const Attrs& attrs, LowerContext& ct
   for (int o = 0; o < ctx.output_count(); ++o)
     if (ctx.wants(o)) {
       const DType t = ctx.output(o).dtype;
-      if (t == DType::kString || DTypeBits(t) < 8) return KernelPtr();
+      if (!CanLowerMoves(t)) return KernelPtr();
       const int elem_bytes = DTypeBits(t) / 8;
       LowerQuery query(ctx);
       auto copies = moves(attrs, query);
@@ -217,8 +217,19 @@ Result<KernelPtr> LowerMoves(MovesFn moves, const Attrs& attrs, LowerContext& ct
   return KernelPtr();
 }
 
-LayoutPlan InputsAsTheyAre(const LayoutQuery& q, Layout output) {
+bool CanLowerMoves(DType t) { return t != DType::kString && DTypeBits(t) >= 8; }
+
+LayoutPlan AllRowMajor(const LayoutQuery& q) {
   LayoutPlan plan;
+  plan.inputs.assign(q.inputs.size(), Layout::kRowMajor);
+  plan.outputs.assign(q.outputs.size(), Layout::kRowMajor);
+  return plan;
+}
+
+LayoutPlan InputsAsTheyAre(const LayoutQuery& q, Layout output) {
+  LayoutPlan plan = AllRowMajor(q);
+  // Elements without a kernel are moved by the reference, which knows one layout.
+  if (q.inputs.empty() || !CanLowerMoves(q.inputs[0].dtype)) return plan;
   plan.inputs.assign(q.current.begin(), q.current.end());
   plan.outputs.assign(q.outputs.size(), output);
   return plan;
@@ -229,8 +240,7 @@ LayoutPlan LikeFirstInput(const LayoutQuery& q) {
                          q.outputs[0].ranked && q.inputs[0].dims.rank() == q.outputs[0].dims.rank();
   LayoutPlan plan = InputsAsTheyAre(q, same_rank ? q.current[0] : Layout::kRowMajor);
   // Lists of integers and fill values have no layout.
-  for (size_t i = 1; i < plan.inputs.size(); ++i)
-    if (!q.inputs[i].ranked || q.inputs[i].dims.rank() < 3) plan.inputs[i] = Layout::kRowMajor;
+  for (size_t i = 1; i < plan.inputs.size(); ++i) plan.inputs[i] = Layout::kRowMajor;
   return plan;
 }
 

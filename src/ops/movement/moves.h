@@ -57,7 +57,11 @@ Result<std::vector<BoxCopy>> MovesOf(MovesFn moves, const Attrs& attrs, RunConte
 // kUnimplemented. Takes a copy of the attributes when the boxes are known only at run time.
 Result<KernelPtr> LowerMoves(MovesFn moves, const Attrs& attrs, LowerContext& ctx);
 
-// All inputs as they are; the output as `layout`.
+// Elements of 1, 2, 4 or 8 bytes.
+bool CanLowerMoves(DType t);
+
+LayoutPlan AllRowMajor(const LayoutQuery& q);
+// All inputs as they are; the outputs as `output`. Row-major for elements without a kernel.
 LayoutPlan InputsAsTheyAre(const LayoutQuery& q, Layout output);
 // The output as the first input, when both have the same rank.
 LayoutPlan LikeFirstInput(const LayoutQuery& q);

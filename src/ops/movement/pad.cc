@@ -236,6 +236,17 @@ Status Pad::Reference(const Attrs& a, RunContext& ctx) {
   });
 }
 
+LayoutPlan Pad::Layouts(const Attrs& a, const LayoutQuery& q) {
+  if (a.mode == "constant") return LikeFirstInput(q);
+  // What Lower plans for certain: known amounts, and few pieces to an axis.
+  const Type &x = q.inputs[0], &y = q.outputs[0];
+  bool certain = x.IsStatic() && y.IsStatic() && x.dims.rank() <= 5 && q.constant[1] &&
+                 (q.inputs.size() < 4 || q.inputs[3].dtype == DType::kUndefined || q.constant[3]);
+  for (size_t i = 0; certain && i < x.dims.size(); ++i)
+    certain = y.dims[i] <= x.dims[i] + 2 * (x.dims[i] - 1) && y.dims[i] <= kMaxPlannedExtent;
+  return certain ? LikeFirstInput(q) : AllRowMajor(q);
+}
+
 Result<KernelPtr> Pad::Lower(const Attrs& a, LowerContext& ctx) {
   const bool constant = a.mode == "constant";
   // A continued border is planned here or not at all.
