@@ -159,7 +159,7 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
     RunValue& slot = bound[size_t(it - inputs.begin())];
     if (slot.present()) return Fail(Code::kInvalidArgument, "input '{}' is given twice", v.name);
     if (v.value.kind == Value::Kind::kSequence) {
-      if (!it->sequence) return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given", v.name);
+      if (!it->sequence && !it->optional) return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given", v.name);
       slot.sequence = std::make_shared<const SequenceValue>(SequenceValue{it->dtype, v.value.sequence});
       continue;
     }

@@ -53,11 +53,21 @@ class RunContext {
   virtual int threads() const = 0;
 };
 
+// A value on its way into or out of a run: a tensor, a sequence, or nothing (an optional without a value).
+struct RunValue {
+  Tensor tensor;
+  std::shared_ptr<const SequenceValue> sequence;
+  bool present() const { return tensor.defined() || sequence != nullptr; }
+};
+// An input of any kind, owned; and an output of any kind. For steps that the executor runs dynamically.
+Result<RunValue> TakeValue(RunContext& ctx, int input);
+Status SetValue(RunContext& ctx, int output, RunValue value);
+
 // Runs a sub-graph: formal inputs in, outputs out. Captured values are bound by the executor.
 class SubgraphRunner {
  public:
   virtual ~SubgraphRunner() = default;
-  virtual Result<std::vector<Tensor>> Run(std::vector<Tensor> formal) = 0;
+  virtual Result<std::vector<RunValue>> Run(std::vector<RunValue> formal) = 0;
 };
 
 // One prepared computation: packed weights and precomputed arguments inside. Immutable and

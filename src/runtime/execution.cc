@@ -69,7 +69,7 @@ class Execution::Subgraph final : public SubgraphRunner {
  public:
   Subgraph(Execution& e, State& s, const Step& step, int index, int branch, const RunEnvironment& env)
       : e_(e), s_(s), step_(step), index_(index), branch_(branch), env_(env) {}
-  Result<std::vector<Tensor>> Run(std::vector<Tensor> formal) override;
+  Result<std::vector<RunValue>> Run(std::vector<RunValue> formal) override;
 
  private:
   Execution& e_;
@@ -185,16 +185,17 @@ class Execution::Context final : public RunContext {
   std::vector<std::unique_ptr<Subgraph>> runners_;
 };
 
-Result<std::vector<Tensor>> Execution::Subgraph::Run(std::vector<Tensor> formal) {
+Result<std::vector<RunValue>> Execution::Subgraph::Run(std::vector<RunValue> formal) {
   std::unique_ptr<Execution>& body = s_.bodies[size_t(index_)][size_t(branch_)];
   if (!body) body = std::make_unique<Execution>(step_.bodies[size_t(branch_)]);
+  const size_t given = formal.size();
   std::vector<TensorView> views;  // of the formal inputs
-  views.reserve(formal.size());
+  views.reserve(given);
   std::vector<RunInput> inputs;
-  inputs.reserve(formal.size() + step_.captures.size());
-  for (const Tensor& t : formal) {
-    views.push_back(t.view());
-    inputs.push_back({&views.back(), nullptr});
+  inputs.reserve(given + step_.captures.size());
+  for (const RunValue& v : formal) {
+    views.push_back(v.tensor.view());
+    inputs.push_back({v.tensor.defined() ? &views.back() : nullptr, v.sequence ? &v.sequence : nullptr});
   }
   // The parent's memory outlives this call.
   for (const int c : step_.captures) {
@@ -204,16 +205,10 @@ Result<std::vector<Tensor>> Execution::Subgraph::Run(std::vector<Tensor> formal)
     else inputs.push_back({nullptr, d.sequence ? &d.sequence : nullptr});
   }
   if (inputs.size() != step_.bodies[size_t(branch_)]->graph().inputs().size())
-    return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given", step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(), formal.size());
+    return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given", step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(), given);
   RunEnvironment env = env_;
   env.step_microseconds = nullptr;
-  std::vector<RunValue> results = TRY(body->Run(inputs, env));
-  std::vector<Tensor> out;
-  for (RunValue& r : results) {
-    if (!r.tensor.defined()) return Fail(Code::kUnimplemented, "a sub-graph returns a sequence, which is not supported");
-    out.push_back(std::move(r.tensor));
-  }
-  return out;
+  return body->Run(inputs, env);
 }
 
 // ---- dynamic steps ----

@@ -12,13 +12,6 @@
 
 namespace dunlin {
 
-// A value on its way into or out of a run: a tensor, a sequence, or nothing.
-struct RunValue {
-  Tensor tensor;
-  std::shared_ptr<const SequenceValue> sequence;
-  bool present() const { return tensor.defined() || sequence != nullptr; }
-};
-
 // An input of a run, borrowed for its duration.
 struct RunInput {
   const TensorView* view = nullptr;                     // row-major; nullptr: a sequence or nothing

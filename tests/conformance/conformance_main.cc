@@ -100,16 +100,13 @@ std::vector<std::string> Refused(const Error& error, const ModelFacts& facts,
   return found;
 }
 
-Result<std::vector<NamedTensor>> ReadInputs(const fs::path& set, const ModelFacts& facts) {
-  std::vector<NamedTensor> inputs;
+Result<std::vector<NamedValue>> ReadInputs(const fs::path& set, const ModelFacts& facts) {
+  std::vector<NamedValue> inputs;
   for (size_t i = 0; i < facts.inputs.size(); ++i) {
     const Port& port = facts.inputs[i];
     const fs::path file = set / fmt::format("input_{}.pb", i);
     if (!fs::exists(file)) continue;
-    const Value v = TRY(ReadValue(file.string(), port));
-    if (v.kind != Value::Kind::kTensor)
-      return Fail(Code::kUnimplemented, "input that is a sequence or an absent optional");
-    inputs.push_back({port.name, v.tensor});
+    inputs.push_back({port.name, TRY(ReadValue(file.string(), port))});
   }
   return inputs;
 }
@@ -119,7 +116,7 @@ Result<std::vector<NamedTensor>> ReadInputs(const fs::path& set, const ModelFact
 Status RunDataSet(const fs::path& set, const ModelFacts& facts, bool types_only, Session& session,
                   CaseResult& r) {
   const auto inputs = TRY(ReadInputs(set, facts));
-  auto outputs = TRY(session.Run(inputs));
+  auto outputs = TRY(session.RunValues(inputs));
   for (size_t i = 0; i < facts.outputs.size(); ++i) {
     const Port& port = facts.outputs[i];
     const fs::path file = set / fmt::format("output_{}.pb", i);

@@ -248,14 +248,13 @@ Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source
 Result<Type> ReadType(const onnx::TypeProto& t, SymbolTable& symbols) {
   Type out;
   const onnx::TypeProto* p = &t;
+  if (p->has_sequence_type()) out.kind = Type::Kind::kSequence;
+  // Optional of whatever: what it holds shows when it is there.
   if (p->has_optional_type()) {
     out.kind = Type::Kind::kOptional;
     p = &p->optional_type().elem_type();
   }
-  if (p->has_sequence_type()) {
-    out.kind = Type::Kind::kSequence;
-    p = &p->sequence_type().elem_type();
-  }
+  if (p->has_sequence_type()) p = &p->sequence_type().elem_type();
   if (!p->has_tensor_type()) {
     if (p->value_case() == onnx::TypeProto::VALUE_NOT_SET) return out;
     return Fail(Code::kUnimplemented, "map and sparse tensor types are not supported");

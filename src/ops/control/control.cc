@@ -6,10 +6,14 @@ namespace dunlin {
 namespace control {
 namespace {
 
-// SubgraphRunner carries tensors alone.
-Status TensorsOnly(const Type& t, std::string_view what) {
+// Stacking and slicing work on tensors alone.
+Status NeedTensor(const Type& t, std::string_view what) {
   if (t.kind == Type::Kind::kTensor) return {};
-  return Fail(Code::kUnimplemented, "{} that is a sequence or an optional is not supported", what);
+  return Fail(Code::kInvalidArgument, "{} is {}, not a tensor", what, ToString(t));
+}
+Result<Tensor> NeedTensor(RunValue v, std::string_view what) {
+  if (v.tensor.defined()) return std::move(v.tensor);
+  return Fail(Code::kInvalidArgument, "{} is not a tensor", what);
 }
 
 Result<bool> TruthOf(const Tensor& t, std::string_view what) {
@@ -32,8 +36,9 @@ struct If {
     const DType cond = ctx.dtype(0);
     if (cond != DType::kUndefined && cond != DType::kBool)
       return Fail(Code::kInvalidArgument, "the condition is {}, not bool", DTypeName(cond));
-    // A branch may make no sense for the shapes at hand when the condition never leads there: only
-    // one that is entered must. Then nothing but element types is known of the outputs.
+    // A branch may make no sense for the shapes at hand when the condition never leads there.
+    // Should it be entered all the same, that run fails; so what is computed is what the other
+    // branch says.
     const auto then_types = ctx.InferSubgraph(0, {});
     const auto else_types = ctx.InferSubgraph(1, {});
     if (!then_types && !else_types) return Fail(then_types.error());
@@ -41,13 +46,12 @@ struct If {
       if (*types) TRY(HasOutputs((*types)->size(), ctx.output_count(), "a branch"));
     const Tensor* known = ctx.value(0);
     for (int o = 0; o < ctx.output_count(); ++o) {
-      const Type& a = (then_types ? *then_types : *else_types)[size_t(o)];
-      const Type& b = (else_types ? *else_types : *then_types)[size_t(o)];
-      TRY(TensorsOnly(a, "an output"));
-      TRY(TensorsOnly(b, "an output"));
-      if (!then_types || !else_types) ctx.Set(o, Type::Unranked(a.dtype));
-      else if (known == nullptr) ctx.Set(o, TRY(Merge(a, b, fmt::format("output {}", o))));
-      else ctx.Set(o, TRY(TruthOf(*known, "the condition")) ? a : b);
+      if (!then_types || !else_types)
+        ctx.Set(o, a);
+      else if (known == nullptr)
+        ctx.Set(o, TRY(Merge(a, b, fmt::format("output {}", o))));
+      else
+        ctx.Set(o, TRY(TruthOf(*known, "the condition")) ? a : b);
     }
     return {};
   }
@@ -58,7 +62,7 @@ struct If {
     auto outputs = TRY(ctx.subgraph(branch)->Run({}));
     TRY(HasOutputs(outputs.size(), ctx.output_count(), "a branch"));
     for (int o = 0; o < ctx.output_count(); ++o)
-      if (ctx.wants(o)) TRY(ctx.SetOutput(o, std::move(outputs[size_t(o)])));
+      if (ctx.wants(o)) TRY(SetValue(ctx, o, std::move(outputs[size_t(o)])));
     return {};
   }
 };
@@ -71,7 +75,8 @@ Result<std::vector<Type>> InferBody(InferContext& ctx, std::vector<Type>& formal
                                     size_t count, size_t first_out) {
   const std::vector<Type> initial(formal.begin() + long(first),
                                   formal.begin() + long(first + count));
-  for (size_t i = 0; i < count; ++i) formal[first + i] = Type::Unranked(initial[i].dtype);
+  for (size_t i = 0; i < count; ++i)
+    formal[first + i] = Type{initial[i].kind, initial[i].dtype, false, {}};
   std::vector<Type> out;
   // Round 0 assumes nothing; what it finds holds always, so round 1 may assume it.
   for (int round = 0; round < 2; ++round) {
@@ -80,7 +85,6 @@ Result<std::vector<Type>> InferBody(InferContext& ctx, std::vector<Type>& formal
       return Fail(Code::kInvalidArgument,
                   "body has {} outputs, fewer than its {} carried values need", out.size(), count);
     for (size_t i = 0; i < count; ++i) {
-      TRY(TensorsOnly(out[first_out + i], "a carried value"));
       formal[first + i] =
           TRY(Merge(initial[i], out[first_out + i], fmt::format("carried value {}", i)));
     }
@@ -100,8 +104,8 @@ struct Loop {
     const auto carried = size_t(std::max(0, ctx.input_count() - 2));
     std::vector<Type> formal = {Type::Of(DType::kI64, {}), Type::Of(DType::kBool, {})};
     for (size_t i = 0; i < carried; ++i) {
-      formal.push_back(ctx.has(int(i) + 2) ? ctx.input(int(i) + 2) : Type{});
-      TRY(TensorsOnly(formal.back(), "a carried value"));
+      formal.push_back(ctx.has(int(i) + 2) ? ctx.input(int(i) + 2)
+                                           : Type{.kind = Type::Kind::kOptional});
     }
     const std::vector<Type> initial = formal;
     const auto body = TRY(InferBody(ctx, formal, 2, carried, 1));
@@ -118,7 +122,7 @@ struct Loop {
         continue;
       }
       Type scanned = body[size_t(o) + 1];
-      TRY(TensorsOnly(scanned, "a scan output"));
+      TRY(NeedTensor(scanned, "a scan output"));
       if (scanned.ranked) scanned.dims.insert(0, never ? 0 : kUnknownDim);
       ctx.Set(o, scanned);
     }
@@ -142,27 +146,29 @@ struct Loop {
       go = TRY(TruthOf(cond, "the condition"));
     }
     const int carried = std::max(0, ctx.input_count() - 2);
-    std::vector<Tensor> state;
-    for (int i = 0; i < carried; ++i) state.push_back(TRY(ctx.TakeInput(i + 2)));
+    std::vector<RunValue> state;
+    for (int i = 0; i < carried; ++i) state.push_back(TRY(TakeValue(ctx, i + 2)));
     const int scanned = std::max(0, ctx.output_count() - carried);
     std::vector<std::vector<Tensor>> scans;
     scans.resize(size_t(scanned));
     for (int64_t i = 0; i < trips && go; ++i) {
-      std::vector<Tensor> formal = {Tensor::Scalar<int64_t>(i), Tensor::Scalar<bool>(go)};
+      std::vector<RunValue> formal = {{Tensor::Scalar<int64_t>(i), nullptr},
+                                      {Tensor::Scalar<bool>(go), nullptr}};
       std::move(state.begin(), state.end(), std::back_inserter(formal));
       auto out = TRY(ctx.subgraph(0)->Run(std::move(formal)));
       if (int(out.size()) < 1 + carried + scanned)
         return Fail(Code::kInvalidArgument, "body gave {} outputs instead of {}", out.size(),
                     1 + carried + scanned);
-      go = TRY(TruthOf(out[0], "the body's condition"));
+      go = TRY(TruthOf(out[0].tensor, "the body's condition"));
       state.assign(std::make_move_iterator(out.begin() + 1),
                    std::make_move_iterator(out.begin() + 1 + carried));
       for (int s = 0; s < scanned; ++s)
         if (ctx.wants(carried + s))
-          scans[size_t(s)].push_back(std::move(out[size_t(1 + carried + s)]));
+          scans[size_t(s)].push_back(
+              TRY(NeedTensor(std::move(out[size_t(1 + carried + s)]), "a scan output")));
     }
     for (int o = 0; o < std::min(carried, ctx.output_count()); ++o)
-      if (ctx.wants(o)) TRY(ctx.SetOutput(o, std::move(state[size_t(o)])));
+      if (ctx.wants(o)) TRY(SetValue(ctx, o, std::move(state[size_t(o)])));
     for (int s = 0; s < scanned; ++s) {
       if (!ctx.wants(carried + s)) continue;
       const auto& slices = scans[size_t(s)];
@@ -213,7 +219,7 @@ struct Scan {
     for (int i = 0; i < ctx.input_count(); ++i) {
       if (!ctx.has(i)) return Fail(Code::kInvalidArgument, "input {} is absent", i);
       Type t = ctx.input(i);
-      TRY(TensorsOnly(t, "an input"));
+      TRY(NeedTensor(t, "an input"));
       if (i >= states && t.ranked) {
         const int axis = TRY(Axis(At(a.input_axes, i - states), t.dims.rank(), "scan input"));
         const int64_t extent = t.dims[size_t(axis)];
@@ -234,7 +240,7 @@ struct Scan {
         continue;
       }
       Type t = body[size_t(o)];
-      TRY(TensorsOnly(t, "a scan output"));
+      TRY(NeedTensor(t, "a scan output"));
       if (t.ranked)
         t.dims.insert(
             size_t(TRY(Axis(At(a.output_axes, o - states), t.dims.rank() + 1, "scan output"))),
@@ -247,8 +253,8 @@ struct Scan {
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const int states = TRY(States(a, ctx.input_count()));
     const int scanned = std::max(0, ctx.output_count() - states);
-    std::vector<Tensor> state;
-    for (int i = 0; i < states; ++i) state.push_back(TRY(ctx.TakeInput(i)));
+    std::vector<RunValue> state;
+    for (int i = 0; i < states; ++i) state.push_back(TRY(TakeValue(ctx, i)));
     std::vector<int> axes;
     int64_t steps = -1;
     for (int i = states; i < ctx.input_count(); ++i) {
@@ -261,10 +267,10 @@ struct Scan {
     std::vector<std::vector<Tensor>> scans;
     scans.resize(size_t(scanned));
     for (int64_t t = 0; t < steps; ++t) {
-      std::vector<Tensor> formal = std::move(state);
+      std::vector<RunValue> formal = std::move(state);
       for (int i = states; i < ctx.input_count(); ++i) {
         const int64_t at = At(a.input_directions, i - states) != 0 ? steps - 1 - t : t;
-        formal.push_back(TRY(SliceAt(ctx.in(i), axes[size_t(i - states)], at)));
+        formal.push_back({TRY(SliceAt(ctx.in(i), axes[size_t(i - states)], at)), nullptr});
       }
       auto out = TRY(ctx.subgraph(0)->Run(std::move(formal)));
       if (int(out.size()) < states + scanned)
@@ -273,10 +279,11 @@ struct Scan {
       state.assign(std::make_move_iterator(out.begin()),
                    std::make_move_iterator(out.begin() + states));
       for (int s = 0; s < scanned; ++s)
-        scans[size_t(s)].push_back(std::move(out[size_t(states + s)]));
+        scans[size_t(s)].push_back(
+            TRY(NeedTensor(std::move(out[size_t(states + s)]), "a scan output")));
     }
     for (int o = 0; o < std::min(states, ctx.output_count()); ++o)
-      if (ctx.wants(o)) TRY(ctx.SetOutput(o, std::move(state[size_t(o)])));
+      if (ctx.wants(o)) TRY(SetValue(ctx, o, std::move(state[size_t(o)])));
     for (int s = 0; s < scanned; ++s) {
       if (!ctx.wants(states + s)) continue;
       const auto& slices = scans[size_t(s)];
@@ -293,6 +300,56 @@ struct Scan {
   }
 };
 
+// ---- SequenceMap: body on each item of a sequence; further inputs are sequences, taken item by
+// item too, or tensors, the same for every item ----
+struct SequenceMap {
+  using Attrs = NoAttrs;
+
+  static Status Infer(const Attrs&, InferContext& ctx) {
+    std::vector<Type> formal;
+    for (int i = 0; i < ctx.input_count(); ++i) {
+      if (!ctx.has(i)) return Fail(Code::kInvalidArgument, "input {} is absent", i);
+      formal.push_back(ctx.input(i));
+      formal.back().kind = Type::Kind::kTensor;
+    }
+    const auto body = TRY(ctx.InferSubgraph(0, formal));
+    TRY(HasOutputs(body.size(), ctx.output_count(), "body"));
+    for (int o = 0; o < ctx.output_count(); ++o) {
+      Type t = body[size_t(o)];
+      t.kind = Type::Kind::kSequence;
+      ctx.Set(o, t);
+    }
+    return {};
+  }
+
+  static Status Reference(const Attrs&, RunContext& ctx) {
+    std::vector<RunValue> inputs;
+    for (int i = 0; i < ctx.input_count(); ++i) inputs.push_back(TRY(TakeValue(ctx, i)));
+    if (!inputs[0].sequence) return Fail(Code::kInvalidArgument, "input 0 is not a sequence");
+    const size_t length = inputs[0].sequence->items.size();
+    for (const RunValue& v : inputs)
+      if (v.sequence && v.sequence->items.size() != length)
+        return Fail(Code::kInvalidArgument, "sequences of {} and {} items", length,
+                    v.sequence->items.size());
+    std::vector<SequenceValue> outputs;
+    outputs.resize(size_t(ctx.output_count()));
+    for (size_t at = 0; at < length; ++at) {
+      std::vector<RunValue> formal;
+      for (const RunValue& v : inputs)
+        formal.push_back({v.sequence ? v.sequence->items[at] : v.tensor, nullptr});
+      auto out = TRY(ctx.subgraph(0)->Run(std::move(formal)));
+      TRY(HasOutputs(out.size(), ctx.output_count(), "body"));
+      for (size_t o = 0; o < out.size(); ++o) {
+        outputs[o].items.push_back(TRY(NeedTensor(std::move(out[o]), "an output of the body")));
+        outputs[o].dtype = outputs[o].items.back().dtype();
+      }
+    }
+    for (int o = 0; o < ctx.output_count(); ++o)
+      if (ctx.wants(o)) TRY(ctx.SetSequence(o, std::move(outputs[size_t(o)])));
+    return {};
+  }
+};
+
 }  // namespace
 }  // namespace control
 
@@ -302,6 +359,8 @@ std::span<const OpDef> ControlOps() {
                            {.min_inputs = 1, .max_inputs = 1, .max_outputs = -1, .subgraphs = 2}),
       Declare<control::Loop>(
           "Loop", {.min_inputs = 0, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
+      Declare<control::SequenceMap>(
+          "SequenceMap", {.min_inputs = 1, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
       Declare<control::Scan>(
           "Scan", {.min_inputs = 1, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
   };

@@ -13,8 +13,13 @@ class Body final : public SubgraphRunner {
  public:
   using Fn = std::function<Result<std::vector<Tensor>>(std::vector<Tensor>)>;
   explicit Body(Fn fn) : fn_(std::move(fn)) {}
-  Result<std::vector<Tensor>> Run(std::vector<Tensor> formal) override {
-    return fn_(std::move(formal));
+  Result<std::vector<RunValue>> Run(std::vector<RunValue> formal) override {
+    std::vector<Tensor> tensors;
+    for (RunValue& v : formal) tensors.push_back(std::move(v.tensor));
+    std::vector<Tensor> results = TRY(fn_(std::move(tensors)));
+    std::vector<RunValue> out;
+    for (Tensor& t : results) out.push_back({std::move(t), nullptr});
+    return out;
   }
 
  private:
@@ -151,6 +156,55 @@ TEST(Scan, RefusesInputsOfDifferentLength) {
   OpTest t("Scan");
   t.Attr("num_scan_inputs", 2).Input(Floats({1, 2})).Input(Floats({1, 2, 3}));
   EXPECT_EQ(t.Infer().error().code, Code::kInvalidArgument);
+}
+
+TEST(Loop, CarriesSequences) {
+  class Growing final : public SubgraphRunner {
+   public:
+    Result<std::vector<RunValue>> Run(std::vector<RunValue> in) override {
+      SequenceValue grown = *in[2].sequence;
+      grown.items.push_back(Floats({float(grown.items.size())}));
+      return std::vector<RunValue>{{Tensor::Scalar<bool>(true), nullptr},
+                                   {{}, std::make_shared<const SequenceValue>(std::move(grown))}};
+    }
+  } body;
+  OpTest t("Loop");
+  t.Input(Tensor::Scalar<int64_t>(3)).Absent().Sequence({DType::kF32, {}}).Subgraphs({&body});
+  t.OnInferSubgraph([](int, std::span<const Type> formal) -> Result<std::vector<Type>> {
+    return std::vector{Type::Of(DType::kBool, {}), formal[2]};
+  });
+  const auto r = t.Reference();
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  ASSERT_EQ(r->sequences[0].items.size(), 3u);
+  EXPECT_TRUE(Near(r->sequences[0].items[2], Floats({2})));
+}
+
+TEST(SequenceMap, TakesSequencesItemByItemAndTensorsWhole) {
+  Body body([](std::vector<Tensor> in) -> Result<std::vector<Tensor>> {
+    return std::vector{Floats({in[0].as<float>()[0] + in[1].as<float>()[0]})};
+  });
+  OpTest t("SequenceMap");
+  t.Sequence({DType::kF32, {Floats({1}), Floats({2})}}).Input(Floats({10})).Subgraphs({&body});
+  t.OnInferSubgraph([](int, auto) -> Result<std::vector<Type>> {
+    return std::vector{Type::Of(DType::kF32, {1})};
+  });
+  const auto r = t.Reference();
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  ASSERT_EQ(r->sequences[0].items.size(), 2u);
+  EXPECT_TRUE(Near(r->sequences[0].items[1], Floats({12})));
+}
+
+TEST(SequenceMap, RefusesSequencesOfDifferentLength) {
+  Body body(
+      [](std::vector<Tensor> in) -> Result<std::vector<Tensor>> { return std::vector{in[0]}; });
+  OpTest t("SequenceMap");
+  t.Sequence({DType::kF32, {Floats({1}), Floats({2})}})
+      .Sequence({DType::kF32, {Floats({1})}})
+      .Subgraphs({&body});
+  t.OnInferSubgraph([](int, auto) -> Result<std::vector<Type>> {
+    return std::vector{Type::Of(DType::kF32, {1})};
+  });
+  EXPECT_EQ(t.Reference().error().code, Code::kInvalidArgument);
 }
 
 }  // namespace

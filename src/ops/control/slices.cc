@@ -29,7 +29,13 @@ Status CopyPieces(DType dtype, const std::byte* from, int64_t from_stride, std::
 Result<Type> Merge(const Type& a, const Type& b, std::string_view what) {
   Type t = a;
   if (t.dtype == DType::kUndefined) t.dtype = b.dtype;
-  if (a.kind != b.kind || (b.dtype != DType::kUndefined && t.dtype != b.dtype))
+  // Nothing on one way and something on the other: an optional.
+  if (a.kind == Type::Kind::kOptional || b.kind == Type::Kind::kOptional)
+    t.kind = Type::Kind::kOptional;
+  else if (a.kind != b.kind)
+    return Fail(Code::kInvalidArgument, "{} is {} on one way and {} on another", what, ToString(a),
+                ToString(b));
+  if ((b.dtype != DType::kUndefined && t.dtype != b.dtype))
     return Fail(Code::kInvalidArgument, "{} is {} on one way and {} on another", what, ToString(a),
                 ToString(b));
   t.ranked = a.ranked && b.ranked && a.dims.size() == b.dims.size();

@@ -14,7 +14,9 @@ Type SequenceOf(Type element) {
 }
 
 Status NeedSequence(InferContext& ctx, int i) {
-  if (ctx.input(i).kind == Type::Kind::kSequence) return {};
+  const Type& t = ctx.input(i);
+  // An optional may hold one, and so may a value of which nothing is known.
+  if (t.kind != Type::Kind::kTensor || (!t.ranked && t.dtype == DType::kUndefined)) return {};
   return Fail(Code::kInvalidArgument, "input {} is {}, not a sequence", i, ToString(ctx.input(i)));
 }
 
@@ -311,24 +313,19 @@ struct ConcatFromSequence {
   }
 };
 
-// Copies an input, of whatever kind, to output 0.
-Status PassThrough(RunContext& ctx, int i) {
-  if (const SequenceValue* s = ctx.sequence(i)) return ctx.SetSequence(0, *s);
-  return ctx.SetOutput(0, TRY(ctx.TakeInput(i)));
-}
-
 struct Optional {
   using Attrs = NoAttrs;
   static Status Infer(const Attrs&, InferContext& ctx) {
-    if (!ctx.has(0))
-      return Fail(Code::kUnimplemented,
-                  "Optional without an input: an optional that holds nothing");
-    Type t = ctx.input(0);
-    if (t.kind == Type::Kind::kTensor) t.kind = Type::Kind::kOptional;
+    // The attribute `type` says what an optional that holds nothing could hold; nobody needs to
+    // know.
+    Type t = ctx.has(0) ? ctx.input(0) : Type{};
+    t.kind = Type::Kind::kOptional;
     ctx.Set(0, t);
     return {};
   }
-  static Status Reference(const Attrs&, RunContext& ctx) { return PassThrough(ctx, 0); }
+  static Status Reference(const Attrs&, RunContext& ctx) {
+    return SetValue(ctx, 0, TRY(TakeValue(ctx, 0)));
+  }
 };
 
 struct OptionalHasElement {
@@ -346,14 +343,13 @@ struct OptionalHasElement {
 struct OptionalGetElement {
   using Attrs = NoAttrs;
   static Status Infer(const Attrs&, InferContext& ctx) {
-    Type t = ctx.input(0);
-    if (t.kind == Type::Kind::kOptional) t.kind = Type::Kind::kTensor;
-    ctx.Set(0, t);
+    // Of an optional that may hold a tensor or a sequence, only running tells which.
+    ctx.Set(0, ctx.input(0));
     return {};
   }
   static Status Reference(const Attrs&, RunContext& ctx) {
     if (!ctx.has(0)) return Fail(Code::kInvalidArgument, "the optional holds nothing");
-    return PassThrough(ctx, 0);
+    return SetValue(ctx, 0, TRY(TakeValue(ctx, 0)));
   }
 };
 
