@@ -46,6 +46,8 @@ struct If {
       if (*types) TRY(HasOutputs((*types)->size(), ctx.output_count(), "a branch"));
     const Tensor* known = ctx.value(0);
     for (int o = 0; o < ctx.output_count(); ++o) {
+      const Type& a = (then_types ? *then_types : *else_types)[size_t(o)];
+      const Type& b = (else_types ? *else_types : *then_types)[size_t(o)];
       if (!then_types || !else_types)
         ctx.Set(o, a);
       else if (known == nullptr)

@@ -61,7 +61,19 @@ TEST(If, RefusesBranchesOfDifferentElementTypes) {
       .OnInferSubgraph([](int branch, auto) -> Result<std::vector<Type>> {
         return std::vector{Type::Of(branch == 0 ? DType::kF32 : DType::kI64, {4})};
       });
-  EXPECT_EQ(t.Infer().error().code, Code::kInvalidArgument);
+  auto unknown_condition = t.MakeInfer();
+  EXPECT_EQ(t.Infer(unknown_condition).error().code, Code::kInvalidArgument);
+}
+
+TEST(If, TakesTheTypesOfTheOnlyBranchThatIsPossible) {
+  OpTest t("If");
+  t.Input(Tensor::Scalar<bool>(true))
+      .OnInferSubgraph([](int branch, auto) -> Result<std::vector<Type>> {
+        if (branch == 0) return Fail(Code::kInvalidArgument, "extents that do not fit");
+        return std::vector{Type::Of(DType::kF32, {4})};
+      });
+  auto unknown_condition = t.MakeInfer();
+  EXPECT_EQ((*t.Infer(unknown_condition))[0], Type::Of(DType::kF32, {4}));
 }
 
 // sum += iteration until the sum exceeds `limit`; scans the sum.
