@@ -154,7 +154,14 @@ def embeddings(peer, count):
 
 
 def head(model, input_name, frames):
-    return Case(model, lambda peer: [{input_name: embeddings(peer, frames)}])
+    """Embeddings of speech, to which the heads say no, and noise of the same and larger size, to which some say yes."""
+    noise = [inputs.noise(frames * 96, level, seed).reshape(1, frames, 96)
+             for seed, level in enumerate((2, 5, 10), 1)]
+    return Case(model, lambda peer: [{input_name: x} for x in (embeddings(peer, frames), *noise)], head_says)
+
+
+def head_says(steps):
+    return "p " + " ".join(f"{next(iter(step.values())).ravel()[:2].max():.2g}" for step in steps)
 
 
 def wakeword_cases():
