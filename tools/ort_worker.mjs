@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Runs one model in ONNX Runtime: the peer in parity tests and benchmarks.
-//   ort_worker.mjs MODEL --threads N --input NAME=FILE.npy… [--output-dir DIR]
+//   ort_worker.mjs MODEL --threads N --input NAME=FILE.npy… [--output-dir DIR] [--optimisation all|disabled]
 // With --output-dir: runs once, writes DIR/<index>.npy and prints {"outputs": [names]}.
 // Otherwise prints "ready" and answers each line N on its input with the milliseconds of N runs, on one line.
 // bench/bench_worker.cc speaks the same protocol. ORT_MODULES names the folder that holds node_modules.
@@ -44,9 +44,10 @@ function writeNpy(file, tensor) {
 }
 
 function parseArguments(words) {
-  const options = { inputs: {}, threads: 1 };
+  const options = { inputs: {}, threads: 1, optimisation: 'all' };
   for (let i = 0; i < words.length; i++) {
     if (words[i] === '--threads') options.threads = Number(words[++i]);
+    else if (words[i] === '--optimisation') options.optimisation = words[++i];
     else if (words[i] === '--output-dir') options.outputDir = words[++i];
     else if (words[i] === '--input') {
       const split = words[++i].lastIndexOf('=');
@@ -60,7 +61,7 @@ const options = parseArguments(process.argv.slice(2));
 const session = await ort.InferenceSession.create(options.model, {
   intraOpNumThreads: options.threads,
   interOpNumThreads: 1,
-  graphOptimizationLevel: 'all',
+  graphOptimizationLevel: options.optimisation,
   logSeverityLevel: 3,
 });
 const feeds = Object.fromEntries(Object.entries(options.inputs).map(([name, file]) => [name, readNpy(file)]));

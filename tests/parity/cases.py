@@ -99,8 +99,10 @@ def ocr_cases(characters):
 
 
 def voice_sound(context):
-    """Noise, then something like speech, then a tone, chunk by chunk."""
-    parts = [inputs.noise(2 * CHUNK, 0.01), inputs.speech(4 * CHUNK), inputs.tone(2 * CHUNK)]
+    """Noise, then something like speech, then a tone in a little noise, chunk by chunk. (In front of perfect silence
+    the logarithm of the spectrum would make rounding errors as large as the signal.)"""
+    tone = inputs.tone(2 * CHUNK) + inputs.noise(2 * CHUNK, 0.003, seed=2)
+    parts = [inputs.noise(2 * CHUNK, 0.01), inputs.speech(4 * CHUNK), tone]
     sound = np.concatenate([np.zeros(context, np.float32), *parts])
     return [sound[None, i:i + CHUNK + context] for i in range(0, 8 * CHUNK, CHUNK)]
 
