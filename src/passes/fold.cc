@@ -117,7 +117,7 @@ Result<int> FoldConstants(Graph& g) {
           InlineBranch(g, id, cond.constant.as<bool>()[0] ? 0 : 1);
           ++changes;
           again = true;  // the new nodes have not been walked
-          break;
+          continue;
         }
       }
       // A branch that is impossible for these shapes reports it when it is entered, if ever.

@@ -42,6 +42,7 @@ struct Execution::State {
     LayoutPlan layouts;
   };
   std::vector<Lowered> lowered;
+  std::vector<double> microseconds;  // per step, of timed runs
 
   explicit State(std::shared_ptr<const Plan> p) : plan(std::move(p)), views(plan->slots.size()), dynamic(plan->slots.size()),
         outputs(plan->output_slots.size()), bodies(plan->steps.size()), lowered(plan->steps.size()) {
@@ -206,9 +207,7 @@ Result<std::vector<RunValue>> Execution::Subgraph::Run(std::vector<RunValue> for
   }
   if (inputs.size() != step_.bodies[size_t(branch_)]->graph().inputs().size())
     return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given", step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(), given);
-  RunEnvironment env = env_;
-  env.step_microseconds = nullptr;
-  return body->Run(inputs, env);
+  return body->Run(inputs, env_);
 }
 
 // ---- dynamic steps ----
@@ -428,6 +427,19 @@ Result<const Plan*> Execution::Prepare(std::span<const RunInput> inputs) {
   return state_->plan.get();
 }
 
+RunTimes Execution::Times() const {
+  RunTimes t;
+  if (!state_) return t;
+  t.plan = state_->plan.get();
+  t.microseconds = state_->microseconds;
+  t.microseconds.resize(t.plan->steps.size());
+  t.bodies.resize(t.plan->steps.size());
+  for (size_t i = 0; i < state_->bodies.size(); ++i)
+    for (const auto& body : state_->bodies[i])
+      if (body && body->state_ && !body->state_->microseconds.empty()) t.bodies[i].push_back(body->Times());
+  return t;
+}
+
 Status Execution::RunStep(State& state, int index, const RunEnvironment& env) {
   const Step& step = state.plan->steps[size_t(index)];
   if (!step.kernel) return RunDynamic(state, index, env);
@@ -459,16 +471,20 @@ Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs, c
   }
   for (const auto& [slot, index] : s.output_slots) s.views[size_t(slot)].data = s.outputs[size_t(index)].raw();
 
+  if (env.timed) s.microseconds.resize(plan.steps.size());
+  const auto cancelled = [&] { return env.cancelled != nullptr && *env.cancelled && (*env.cancelled)(); };
+  // Once more than there are steps: an empty loop body must be interruptible too.
+  if (cancelled()) return Fail(Code::kCancelled, "the run was cancelled");
   for (int i = 0; i < int(plan.steps.size()); ++i) {
-    if (env.cancelled != nullptr && *env.cancelled && (*env.cancelled)()) return Fail(Code::kCancelled, "the run was cancelled");
-    const auto start = env.step_microseconds ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+    if (i > 0 && cancelled()) return Fail(Code::kCancelled, "the run was cancelled");
+    const auto start = env.timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
     if (auto st = RunStep(s, i, env); !st) {
       const Step& step = plan.steps[size_t(i)];
       if (step.node == NodeId::kNone) return Fail(st.error());
       const Node& n = plan.graph->node(step.node);
       return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), st.error());
     }
-    if (env.step_microseconds) env.step_microseconds->push_back(std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count());
+    if (env.timed) s.microseconds[size_t(i)] += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
   }
 
   std::vector<RunValue> results;

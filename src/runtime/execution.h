@@ -24,7 +24,14 @@ struct RunEnvironment {
   ArenaPool* arenas = nullptr;
   int threads = 1;
   const std::function<bool()>* cancelled = nullptr;  // polled between steps
-  std::vector<double>* step_microseconds = nullptr;  // filled, per step of the main plan, when profiling
+  bool timed = false;                                // keep the times of all steps, for Execution::Times
+};
+
+// What a timed run took, step by step, sub-graphs inside the steps that ran them.
+struct RunTimes {
+  const Plan* plan = nullptr;
+  std::vector<double> microseconds;           // per step, with what its sub-graphs took
+  std::vector<std::vector<RunTimes>> bodies;  // per step
 };
 
 // Not thread-safe; make one per thread. Keeps the last plan and its bindings, so that a repeated shape costs nothing.
@@ -35,10 +42,14 @@ class Execution {
   Execution(const Execution&) = delete;
   Execution& operator=(const Execution&) = delete;
 
+  const std::shared_ptr<const Program>& program() const { return program_; }
+
   // inputs: in the graph's order; constants among the graph's inputs are skipped. Results in the graph's order.
   Result<std::vector<RunValue>> Run(std::span<const RunInput> inputs, const RunEnvironment& env);
   // The plan for such inputs, made if need be.
   Result<const Plan*> Prepare(std::span<const RunInput> inputs);
+  // Of the last run, which was timed. Sub-graphs that ran several times have their times added up.
+  RunTimes Times() const;
 
  private:
   struct State;
