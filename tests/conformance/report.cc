@@ -123,8 +123,8 @@ std::string ToMarkdown(const std::vector<CaseResult>& results) {
       "type and extents\n"
       "and every element lies within 1e-7 + 1e-3·|expected| (integers, booleans and strings: is "
       "equal).\n\n"
-      "| group | cases | pass | pass, types only | unsupported | wrong "
-      "|\n|---|---|---|---|---|---|\n";
+      "| group | cases | pass | pass, types only | excluded | unsupported | wrong "
+      "|\n|---|---|---|---|---|---|---|\n";
   for (const auto& [group, counts] : CountsByGroup(results)) {
     out += fmt::format("| {} | {} |", group, Total(counts));
     for (const Outcome o : kOutcomes) out += fmt::format(" {} |", At(counts, o));

@@ -161,6 +161,8 @@ struct Importer {
     while (!raw.outputs.empty() && raw.outputs.back().empty()) raw.outputs.pop_back();
     std::vector<std::pair<std::string, const onnx::GraphProto*>> bodies;
     for (const auto& a : n.attribute()) {
+      // What an empty optional could hold; what it does hold is all that counts.
+      if (n.op_type() == "Optional" && a.name() == "type") continue;
       AttrValue v = TRY(ReadAttribute(a, source));
       if (const auto* body = std::get_if<const onnx::GraphProto*>(&v)) bodies.emplace_back(a.name(), *body);
       else if (!raw.attrs.emplace(a.name(), std::move(v)).second) return Fail(Code::kInvalidArgument, "attribute '{}' is given twice", a.name());
