@@ -35,6 +35,10 @@ struct TileArgs {
   size_t taps;
   size_t k_begin, k;  // the part of every row that is used
   const float* b;     // taps * k rows of the panel
+  // What will be needed next is asked for, a cache line per row of b: the memory behind the second
+  // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing.
+  const float* ahead;
+  size_t ahead_step;
   float* c;
   size_t c_stride;
   size_t cols;  // <= width * lanes; only the last vector may be partial
@@ -59,6 +63,8 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
     for (int j = 0; j < kWidth; ++j) acc[i][j] = hn::Zero(d);
 
   const float* HWY_RESTRICT b = t.b;
+  const float* ahead = t.ahead;
+  const size_t ahead_step = t.ahead_step;
   const float* const* tap_rows = t.rows;
   for (size_t tap = 0; tap < t.taps; ++tap, tap_rows += t.row_stride) {
     const float* a[kRows];
@@ -69,6 +75,8 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
 #pragma GCC unroll 16
       for (int j = 0; j < kWidth; ++j) bv[j] = hn::LoadU(d, b + size_t(j) * lanes);
       b += kWidth * lanes;
+      __builtin_prefetch(ahead, 0, 2);  // to the second level
+      ahead += ahead_step;
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const V av = hn::Set(d, a[i][k]);

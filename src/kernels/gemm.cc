@@ -24,6 +24,7 @@ GemmPanels MakePanels(int64_t n) {
 // A block of a panel that all rows pass over before the next one: 3/4 of a 48 KiB (2/3 would be of
 // a 32 KiB) first-level cache is left to A, C and the next block.
 constexpr int64_t kBlockBytes = 24 * 1024;
+constexpr int64_t kLineFloats = 16;  // of a cache line
 
 // Walks the blocks of (tap, k) space: f(first tap, taps, first k, k count).
 template <class F>
@@ -86,6 +87,10 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
         t.c = g.c + m0 * g.c_stride + first;
         if (g.epilogue.residual != nullptr)
           t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
+        // The next block, or panel, follows this one in memory.
+        const bool fetch = i < panel_cols / kLineFloats;
+        t.ahead = fetch ? t.b + taps * k * (panel_cols + i * kLineFloats) : t.b;
+        t.ahead_step = fetch ? size_t(kLineFloats) : 0;
         kTiles.at[width][m1 - m0](t);
         if (last_block && !limits.complete)
           ActivateRows(g.epilogue.activation, t.c, size_t(m1 - m0), t.c_stride, t.cols);
