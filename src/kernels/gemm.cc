@@ -31,7 +31,8 @@ template <class F>
 HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
   if (g.k <= block_rows || g.taps * g.k <= block_rows) {  // whole taps
     const int64_t per_block = std::max<int64_t>(1, g.k == 0 ? g.taps : block_rows / g.k);
-    const int64_t blocks = (g.taps + per_block - 1) / per_block;
+    // At least one, so that a product of nothing gives the epilogue of zero.
+    const int64_t blocks = std::max<int64_t>(1, (g.taps + per_block - 1) / per_block);
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t t0 = g.taps * i / blocks, t1 = g.taps * (i + 1) / blocks;
       f(t0, t1 - t0, int64_t{0}, g.k);

@@ -4,6 +4,7 @@
 
 #include "kernels/conv.h"
 #include "kernels/depthwise.h"
+#include "kernels/transpose.h"
 
 namespace dunlin {
 namespace {
@@ -92,6 +93,89 @@ class IndirectKernel final : public Kernel {
   }
 };
 
+// Few input channels: a whole kernel row is one tap, because the channels of neighbouring pixels
+// lie side by side. The image is copied first, to put the channels last and padding around the
+// rows.
+class RowTapKernel final : public Kernel {
+ public:
+  ConvShape shape;
+  ConvGeometry geometry;  // of the copy: the last axis has one element, no padding, wider rows
+  ActivationParams act;
+  GemmPanels panels;
+  GemmSplit split;
+  Tensor packed, zeros;
+  int64_t row_floats = 0;  // of the copy
+  int64_t pad = 0, width = 0;
+  bool channels_last = false;
+
+  int64_t k() const { return shape.window.back().kernel * shape.channels; }
+  int64_t packed_rows() const { return geometry.taps() * k(); }
+  int64_t image_rows() const { return geometry.axis[0].in * geometry.axis[1].in; }
+
+  std::string_view name() const override { return "conv.row_taps"; }
+  size_t scratch_bytes() const override {
+    return size_t(shape.batch * image_rows() * row_floats) * sizeof(float);
+  }
+
+  Status Run(RunContext& ctx) const override {
+    const float* x = ctx.in(0).as<float>();
+    float* const copy = static_cast<float*>(ctx.scratch());
+    ctx.ParallelFor(shape.batch * image_rows(), std::max<int64_t>(1, (1 << 15) / row_floats),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t r = begin; r < end; ++r) CopyRow(x, r, copy + r * row_floats);
+                    });
+    GemmArgs g;
+    g.k = k();
+    g.packed = packed.as<float>();
+    g.packed_rows = packed_rows();
+    g.c = ctx.out(0).mut<float>();
+    g.c_stride = shape.outputs;
+    g.epilogue.bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
+    g.epilogue.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
+    g.epilogue.residual_stride = shape.outputs;
+    g.epilogue.activation = act;
+    ctx.ParallelFor(split.items(), split.grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const GemmSplit::Item item = split.item(i);
+        ConvIndirect(panels, geometry, copy, zeros.as<float>(), g, item.m_begin, item.m_end,
+                     item.panel_begin, item.panel_end);
+      }
+    });
+    return {};
+  }
+
+  // Weights [M, C, taps, kw] with the channels last: [taps, kw, C, M].
+  Result<Tensor> Pack(const Tensor& w) const {
+    const int64_t c = shape.channels, kw = shape.window.back().kernel, taps = geometry.taps();
+    Tensor rows = TRY(Tensor::Create(DType::kF32, {packed_rows() * shape.outputs}));
+    float* out = rows.mut<float>();
+    for (int64_t t = 0; t < taps; ++t)
+      for (int64_t i = 0; i < kw; ++i)
+        for (int64_t j = 0; j < c; ++j)
+          for (int64_t m = 0; m < shape.outputs; ++m)
+            *out++ = w.as<float>()[((m * c + j) * taps + t) * kw + i];
+    Tensor result = TRY(Tensor::Create(DType::kF32, {panels.packed_floats(packed_rows())}));
+    PackGemm(panels, {rows.as<float>(), 1, packed_rows(), 0, shape.outputs, 1}, 0, panels.count,
+             result.mut<float>());
+    return result;
+  }
+
+ private:
+  void CopyRow(const float* x, int64_t row, float* to) const {
+    const int64_t c = shape.channels, n = row / image_rows(), y = row % image_rows();
+    std::fill_n(to, pad * c, 0.0f);
+    float* const middle = to + pad * c;
+    const int64_t used = std::min(width, row_floats / c - pad);
+    if (channels_last || c == 1) {
+      std::copy_n(x + row * width * c, used * c, middle);
+    } else {
+      const int64_t plane = image_rows() * width;
+      Transpose2D(x + n * c * plane + y * width, plane * 4, middle, c * 4, c, used, 4);
+    }
+    std::fill(middle + used * c, to + row_floats, 0.0f);
+  }
+};
+
 // One kernel per channel.
 class DepthwiseKernel final : public Kernel {
  public:
@@ -148,11 +232,12 @@ Result<KernelPtr> LowerDepthwise(const ConvShape& shape, const ActivationParams&
   if (const Tensor* w = ctx.value(1)) {
     const std::string recipe =
         fmt::format("depthwise taps {} channels {}", shape.taps(), shape.channels);
-    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) -> Result<Tensor> {
+    const auto pack = [&](const Tensor& t) -> Result<Tensor> {
       Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.taps() * shape.channels}));
       k->Pack(t.as<float>(), packed.mut<float>());
       return packed;
-    }));
+    };
+    k->packed = TRY(ctx.weights().Get(*w, recipe, pack));
   }
   return KernelPtr(std::move(k));
 }
@@ -171,40 +256,84 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
     const std::string recipe = fmt::format(
         "conv lanes {} panels {} group {} outputs {} channels {} taps {}", k->panels.lanes,
         k->panels.count, shape.group, shape.outputs, shape.channels, shape.taps());
-    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) -> Result<Tensor> {
+    const auto pack = [&](const Tensor& t) -> Result<Tensor> {
       Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.group * k->group_floats()}));
       k->Pack(t.as<float>(), 0, shape.group * k->panels.count, packed.mut<float>());
       return packed;
-    }));
+    };
+    k->packed = TRY(ctx.weights().Get(*w, recipe, pack));
   }
   return KernelPtr(std::move(k));
 }
 
-bool HasKernel(const Type& x) {
-  return x.dtype == DType::kF32 && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 2 + kMaxAxes;
+// With fewer channels than this a tap is too short for the product of pixels.
+constexpr int64_t kFewChannels = 8;
+
+bool WantsRowTaps(const ConvShape& s) {
+  const WindowAxis& last = s.window.back();
+  // Wider padding would make the copy larger than the image and its weights.
+  const bool narrow = last.pad_begin < last.kernel && last.pad_end < last.kernel;
+  return s.group == 1 && s.channels < kFewChannels && last.kernel > 1 && last.dilation == 1 &&
+         narrow;
+}
+
+Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& act,
+                               LowerContext& ctx) {
+  auto k = std::make_unique<RowTapKernel>();
+  k->shape = shape;
+  k->act = act;
+  k->channels_last = ctx.input_layout(0) == Layout::kChannelsLast;
+  k->geometry = GeometryOf(shape);
+  ConvAxis& last = k->geometry.axis[2];
+  k->pad = last.pad;
+  k->width = last.in;
+  last.in = (last.out - 1) * last.stride + last.kernel;  // what the windows cover, padding included
+  k->row_floats = last.in * shape.channels;
+  last.kernel = 1;
+  last.pad = 0;
+  k->panels = MakeGemmPanels(shape.outputs);
+  k->split = SplitGemm(k->panels, 1, shape.batch * shape.out_pixels(), k->packed_rows(),
+                       ConvMaxRows(k->geometry.taps()), ctx.threads());
+  k->zeros = TRY(ZeroFloats(k->k()));
+  const std::string recipe = fmt::format(
+      "conv rows lanes {} panels {} outputs {} channels {} taps {} k {}", k->panels.lanes,
+      k->panels.count, shape.outputs, shape.channels, k->geometry.taps(), k->k());
+  k->packed =
+      TRY(ctx.weights().Get(*ctx.value(1), recipe, [&](const Tensor& t) { return k->Pack(t); }));
+  return KernelPtr(std::move(k));
 }
 
 }  // namespace
 
+bool HasConvKernel(const Type& x) {
+  return x.dtype == DType::kF32 && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 2 + kMaxAxes;
+}
+
 Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
                             LowerContext& ctx) {
-  if (!HasKernel(ctx.input(0)) || ctx.input_layout(0) != Layout::kChannelsLast ||
-      ctx.output_layout(0) != Layout::kChannelsLast)
+  if (!HasConvKernel(ctx.input(0)) || ctx.output_layout(0) != Layout::kChannelsLast)
     return KernelPtr();
   const ConvShape shape = TRY(ResolveConv(attrs, ctx.input(0).dims, ctx.input(1).dims));
+  if (WantsRowTaps(shape) && ctx.value(1) != nullptr) return LowerRowTaps(shape, act, ctx);
+  if (ctx.input_layout(0) != Layout::kChannelsLast) return KernelPtr();
   if (shape.group > 1 && shape.group == shape.channels && shape.outputs == shape.channels &&
       DepthwiseFits(GeometryOf(shape)))
     return LowerDepthwise(shape, act, ctx);
   return LowerIndirect(shape, act, ctx);
 }
 
-LayoutPlan ConvLayouts(const LayoutQuery& query) {
+LayoutPlan ConvLayouts(const ConvAttrs& attrs, const LayoutQuery& query) {
   LayoutPlan plan;
   plan.inputs.assign(query.inputs.size(), Layout::kRowMajor);
   plan.outputs.assign(query.outputs.size(), Layout::kRowMajor);
-  if (!HasKernel(query.inputs[0])) return plan;
+  if (!HasConvKernel(query.inputs[0])) return plan;
   plan.inputs[0] = plan.outputs[0] = Layout::kChannelsLast;
   if (query.inputs.size() > 3) plan.inputs[3] = Layout::kChannelsLast;
+  // The copy for row taps takes any layout.
+  if (query.constant[1] && query.inputs[1].ranked) {
+    const auto shape = ResolveConv(attrs, query.inputs[0].dims, query.inputs[1].dims);
+    if (shape.has_value() && WantsRowTaps(*shape)) plan.inputs[0] = query.current[0];
+  }
   return plan;
 }
 

@@ -10,7 +10,15 @@ namespace dunlin {
 // and output are those of FusedConv, stored channels-last.
 Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act, LowerContext& ctx);
 
-// Images channels-last where LowerConv has a kernel.
-LayoutPlan ConvLayouts(const LayoutQuery& query);
+// Images channels-last where LowerConv has a kernel; an input of few channels may come in any
+// layout.
+LayoutPlan ConvLayouts(const ConvAttrs& attrs, const LayoutQuery& query);
+
+// f32 images of one to three spatial axes.
+bool HasConvKernel(const Type& x);
+
+// The same for ConvTranspose with constant weights.
+Result<KernelPtr> LowerConvTranspose(const ConvTransposeAttrs& attrs, LowerContext& ctx);
+LayoutPlan ConvTransposeLayouts(const LayoutQuery& query);
 
 }  // namespace dunlin

@@ -195,7 +195,9 @@ struct ConvOp {
     const ActivationParams act = TRY(ActivationOf(attrs));
     return LowerConv(attrs, act, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return ConvLayouts(query); }
+  static LayoutPlan Layouts(const Attrs& attrs, const LayoutQuery& query) {
+    return ConvLayouts(attrs, query);
+  }
 
   static int64_t Macs(const Attrs&, std::span<const Type> in, std::span<const Type> out) {
     const int64_t outputs = std::max<int64_t>(1, in[1].dims[0]);
@@ -249,6 +251,13 @@ struct ConvTransposeOp {
       }
       return Fail(Code::kUnimplemented, "transposed convolution of {}", DTypeName(ctx.in(0).dtype));
     });
+  }
+
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    return LowerConvTranspose(attrs, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ConvTransposeLayouts(query);
   }
 
   static int64_t Macs(const Attrs&, std::span<const Type> in, std::span<const Type>) {

@@ -155,6 +155,17 @@ TEST(Conv, KernelMatchesForDepthwiseOfEveryWidthAndChannelCount) {
                          channels});
 }
 
+TEST(Conv, KernelMatchesForFewChannels) {
+  for (const int64_t channels : {1, 2, 3, 4, 7})
+    for (const int64_t pad : {0, 2})
+      for (const int64_t stride : {1, 2, 3}) {
+        const Ints s{stride, stride};
+        ExpectMatches({{2, channels, 17, 19}, {33, channels, 3, 3}, s, {}, {pad, pad, pad, pad}});
+        ExpectMatches({{1, channels, 17, 19}, {6, channels, 7, 5}, s, {2, 1}, {pad, 0, 1, pad}});
+        ExpectMatches({{1, channels, 40}, {6, channels, 9}, {stride}, {}, {pad, 0}});
+      }
+}
+
 TEST(Conv, KernelTakesEmptyBatches) {
   ExpectMatches({{0, 3, 5, 5}, {4, 3, 3, 3}, {}, {}, {}});
   ExpectMatches({{0, 3, 5, 5}, {3, 1, 3, 3}, {}, {}, {}, 3});
@@ -178,6 +189,32 @@ TEST(Conv, NaNReachesItsNeighboursOnly) {
     t.Const(RandomF32(group == 1 ? Dims{4, 17, 3, 3} : Dims{17, 1, 3, 3}));
     t.ExpectKernelMatches({.abs = 1e-5});
   }
+}
+
+TEST(ConvTranspose, KernelMatchesForAnyGeometry) {
+  const auto check = [](Dims x, Dims w, Ints strides, Ints dilations, Ints pads, Ints extra,
+                        int group) {
+    SCOPED_TRACE(ToString(x) + ToString(w) + ToString(strides) + ToString(dilations) +
+                 ToString(pads) + ToString(extra) + " group " + std::to_string(group));
+    OpTest t("ConvTranspose");
+    t.Attr("strides", strides).Attr("dilations", dilations).Attr("pads", pads);
+    t.Attr("output_padding", extra).Attr("group", group);
+    t.Input(RandomF32(x)).Const(RandomF32(w, -1, 1, 2)).Const(RandomF32({w[1] * group}, -1, 1, 3));
+    t.ExpectKernelMatches({.abs = 3e-5});
+  };
+  for (const int64_t stride : {1, 2, 3})
+    for (const int64_t kernel : {1, 2, 3, 4})
+      for (const int64_t dilation : {1, 2})
+        for (const int64_t pad : {0, 1}) {
+          if (kernel == 1 && pad == 1) continue;
+          check({2, 5, 4, 6}, {5, 7, kernel, kernel}, {stride, stride}, {dilation, dilation},
+                {pad, pad, 0, pad}, {0, stride - 1}, 1);
+          check({1, 6, 4, 6}, {6, 5, kernel, 2}, {stride, 2}, {dilation, 1}, {pad, 0, 0, 0}, {0, 0},
+                2);
+        }
+  check({2, 3, 9}, {3, 4, 5}, {2}, {1}, {1, 2}, {1}, 1);
+  check({1, 3, 3, 4, 5}, {3, 18, 2, 3, 2}, {2, 1, 3}, {1, 2, 1}, {0, 1, 0, 1, 0, 1}, {0, 0, 1}, 1);
+  check({0, 3, 9}, {3, 4, 5}, {2}, {1}, {1, 2}, {1}, 1);
 }
 
 }  // namespace
