@@ -48,10 +48,31 @@ void PropagateShape(InferContext& ctx, ExtentFn extent) {
   ctx.SetShapeValue(0, std::move(out));
 }
 
+Result<KernelPtr> LowerCombine(LowerContext& ctx, BinaryOp op) {
+  return MakeBroadcastKernel<2>(
+      "binary.simd", ctx, kCheapGrain,
+      [op](const std::array<const void*, 2>& in, void* out, const Block<2>& b) {
+        CombineF32(op, {static_cast<const float*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
+                   {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
+                   static_cast<float*>(out) + b.out, b.rows, b.cols);
+      });
+}
+
+Result<KernelPtr> LowerCompare(LowerContext& ctx, CompareOp op) {
+  return MakeBroadcastKernel<2>(
+      "compare.simd", ctx, kCheapGrain,
+      [op](const std::array<const void*, 2>& in, void* out, const Block<2>& b) {
+        CompareF32(op, {static_cast<const float*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
+                   {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
+                   static_cast<bool*>(out) + b.out, b.rows, b.cols);
+      });
+}
+
 namespace {
 
 struct AddFn {
   static constexpr std::string_view kName = "Add";
+  static constexpr BinaryOp kFast = BinaryOp::kAdd;
   using Types = Numbers;
   using Attrs = NoAttrs;
   template <class C>
@@ -62,6 +83,7 @@ struct AddFn {
 };
 struct SubFn {
   static constexpr std::string_view kName = "Sub";
+  static constexpr BinaryOp kFast = BinaryOp::kSub;
   using Types = Numbers;
   using Attrs = NoAttrs;
   template <class C>
@@ -72,6 +94,7 @@ struct SubFn {
 };
 struct MulFn {
   static constexpr std::string_view kName = "Mul";
+  static constexpr BinaryOp kFast = BinaryOp::kMul;
   using Types = Numbers;
   using Attrs = NoAttrs;
   template <class C>
@@ -82,6 +105,7 @@ struct MulFn {
 };
 struct DivFn {
   static constexpr std::string_view kName = "Div";
+  static constexpr BinaryOp kFast = BinaryOp::kDiv;
   using Types = Numbers;
   using Attrs = NoAttrs;
   template <class C>
@@ -94,6 +118,7 @@ struct DivFn {
 // x for x >= 0, slope * x below; the slope broadcasts to x.
 struct PReluFn {
   static constexpr std::string_view kName = "PRelu";
+  static constexpr BinaryOp kFast = BinaryOp::kPRelu;
   using Types = Numbers;
   using Attrs = NoAttrs;
   template <class C>
@@ -202,18 +227,23 @@ struct Compare {
 };
 struct EqualFn : Compare<std::equal_to<>, AnyType> {
   static constexpr std::string_view kName = "Equal";
+  static constexpr CompareOp kFast = CompareOp::kEqual;
 };
 struct LessFn : Compare<std::less<>, Numbers> {
   static constexpr std::string_view kName = "Less";
+  static constexpr CompareOp kFast = CompareOp::kLess;
 };
 struct LessOrEqualFn : Compare<std::less_equal<>, Numbers> {
   static constexpr std::string_view kName = "LessOrEqual";
+  static constexpr CompareOp kFast = CompareOp::kLessOrEqual;
 };
 struct GreaterFn : Compare<std::greater<>, Numbers> {
   static constexpr std::string_view kName = "Greater";
+  static constexpr CompareOp kFast = CompareOp::kGreater;
 };
 struct GreaterOrEqualFn : Compare<std::greater_equal<>, Numbers> {
   static constexpr std::string_view kName = "GreaterOrEqual";
+  static constexpr CompareOp kFast = CompareOp::kGreaterOrEqual;
 };
 
 // The exponent has a type of its own; the result has the base's.
@@ -255,6 +285,8 @@ struct Pow {
     }
   }
 
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx);
+
   static Status Reference(const Attrs&, RunContext& ctx) {
     const TensorView &a = ctx.in(0), &b = ctx.in(1);
     TensorView& y = ctx.out(0);
@@ -275,6 +307,27 @@ struct Pow {
     });
   }
 };
+
+// A constant scalar exponent that is a cheap operation.
+Result<KernelPtr> Pow::Lower(const Attrs&, LowerContext& ctx) {
+  const Tensor* exponent = ctx.value(1);
+  if (ctx.input(0).dtype != DType::kF32 || exponent == nullptr || exponent->count() != 1)
+    return nullptr;
+  double e = 0;
+  TRY(VisitTypes<Numbers>(exponent->dtype(), "Pow", [&]<class T>(TypeTag<T>) -> Status {
+    e = double(Widen(*exponent->as<T>()));
+    return {};
+  }));
+  if (ctx.output(0).dims != ctx.input(0).dims) return nullptr;
+  const std::pair<double, UnaryOp> cheap[] = {{2, UnaryOp::kSquare},
+                                              {3, UnaryOp::kCube},
+                                              {0.5, UnaryOp::kSqrt},
+                                              {-1, UnaryOp::kReciprocal},
+                                              {-0.5, UnaryOp::kRsqrt}};
+  for (const auto& [value, op] : cheap)
+    if (e == value) return LowerMap(ctx, {op});
+  return nullptr;
+}
 
 template <class F>
 OpDef Row(int in_place = -2) {

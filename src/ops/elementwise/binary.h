@@ -10,27 +10,29 @@
 // `static std::optional<int64_t> Extent(int64_t a, int64_t b)` (see ShapeArithmetic).
 #pragma once
 
-#include "ops/elementwise/broadcast.h"
 #include "ops/elementwise/unary.h"
 
 namespace dunlin {
 
-// The loop over a plan's rows, for one functor and element type.
+// Rows of two operands, for one functor and element type.
 template <class F, class T, class Y>
-void BinaryRows(const F& f, const BroadcastPlan<2>& plan, const T* a, const T* b, Y* y,
-                int64_t begin, int64_t end) {
-  const int64_t cols = plan.cols(), sa = plan.strides[0].back(), sb = plan.strides[1].back();
-  ForEachRow(plan, begin, end, [&](int64_t out, const std::array<int64_t, 2>& in) {
-    const T* pa = a + in[0];
-    const T* pb = b + in[1];
-    Y* py = y + out;
-    for (int64_t i = 0; i < cols; ++i) py[i] = Narrow<Y>(f(Widen(pa[i * sa]), Widen(pb[i * sb])));
-  });
+void CombineRows(const F& f, const T* a, const T* b, Y* y, const Block<2>& at) {
+  const auto [sa, sb] = at.col;
+  for (int64_t r = 0; r < at.rows; ++r) {
+    const T* pa = a + at.offset[0] + r * at.row[0];
+    const T* pb = b + at.offset[1] + r * at.row[1];
+    Y* py = y + at.out + r * at.cols;
+    for (int64_t i = 0; i < at.cols; ++i)
+      py[i] = Narrow<Y>(f(Widen(pa[i * sa]), Widen(pb[i * sb])));
+  }
 }
+
+// The SIMD loops over f32 rows.
+Result<KernelPtr> LowerCombine(LowerContext& ctx, BinaryOp op);
+Result<KernelPtr> LowerCompare(LowerContext& ctx, CompareOp op);
 
 // Propagates a computed shape through integer arithmetic: where both entries are known the result
 // is, where one is neutral a symbol survives, else the entry is unknown.
-//   combine(a, b) for two known entries; keep(a_known, a, b_known, b) for one known.
 using ExtentFn = std::optional<int64_t> (*)(int64_t a, int64_t b);
 void PropagateShape(InferContext& ctx, ExtentFn extent);
 
@@ -54,10 +56,39 @@ struct Binary {
     return VisitTypes<typename F::Types>(a.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
       using Y = typename UnaryOutput<F, T>::type;
       const auto plan = PlanBroadcast<2>(y.dims, {std::span<const int64_t>(a.dims), b.dims});
-      if (y.count() > 0)
-        BinaryRows(MakeFunctor<F>(attrs), plan, a.as<T>(), b.as<T>(), y.mut<Y>(), 0, plan.rows());
+      const F f = MakeFunctor<F>(attrs);
+      // One thread: a grain that nothing exceeds.
+      RunBlocks(ctx, plan, std::numeric_limits<int64_t>::max(),
+                [&](const Block<2>& at) { CombineRows(f, a.as<T>(), b.as<T>(), y.mut<Y>(), at); });
       return {};
     });
+  }
+
+  // f32 goes to the SIMD loop where there is one; all else to the reference's loop, on all threads.
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    const DType dtype = ctx.input(0).dtype;
+    if constexpr (requires { F::kFast; }) {
+      if (dtype == DType::kF32) {
+        if constexpr (requires { typename F::Output; })
+          return LowerCompare(ctx, F::kFast);
+        else
+          return LowerCombine(ctx, F::kFast);
+      }
+    }
+    return LowerFor<typename F::Types>(dtype, F::kName, [&]<class T>(TypeTag<T>) {
+      using Y = typename UnaryOutput<F, T>::type;
+      return MakeBroadcastKernel<2>(
+          "binary.plain", ctx, kCostlyGrain,
+          [f = MakeFunctor<F>(attrs)](const std::array<const void*, 2>& in, void* out,
+                                      const Block<2>& at) {
+            CombineRows(f, static_cast<const T*>(in[0]), static_cast<const T*>(in[1]),
+                        static_cast<Y*>(out), at);
+          });
+    });
+  }
+
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ElementwiseLayouts(query);
   }
 };
 

@@ -3,8 +3,7 @@
 #include <cstring>
 
 #include "ops/elementwise/elementwise.h"
-#include "ops/elementwise/numeric.h"
-#include "ops/op.h"
+#include "ops/elementwise/lower.h"
 
 namespace dunlin {
 namespace {
@@ -27,6 +26,11 @@ To CastNumber(From v) {
   } else {
     return static_cast<To>(v);
   }
+}
+
+template <class From, class To>
+void CastNumbers(const From* x, To* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = CastNumber<To>(x[i]);
 }
 
 // The shortest text that reads back as the same number.
@@ -103,11 +107,35 @@ Status CastElements(const TensorView& x, TensorView& y) {
       } else if constexpr (std::is_same_v<From, std::string>) {
         for (int64_t i = 0; i < n; ++i) out[i] = TRY(FromText<To>(in[i]));
       } else {
-        for (int64_t i = 0; i < n; ++i) out[i] = CastNumber<To>(in[i]);
+        CastNumbers(in, out, n);
       }
       return {};
     });
   });
+}
+
+// Numbers and booleans on all threads; nullptr for the other types.
+Result<KernelPtr> LowerCast(LowerContext& ctx) {
+  const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
+  if (from == DType::kString || to == DType::kString || to > DType::kString ||
+      from > DType::kString)
+    return nullptr;
+  return LowerFor<NumbersAndBooleans>(from, "Cast", [&]<class From>(TypeTag<From>) {
+    return LowerFor<NumbersAndBooleans>(to, "Cast", [&]<class To>(TypeTag<To>) {
+      return MakeBroadcastKernel<1>(
+          "cast", ctx, kCheapGrain,
+          [](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
+            CastNumbers(static_cast<const From*>(in[0]) + b.offset[0],
+                        static_cast<To*>(out) + b.out, b.cols);
+          });
+    });
+  });
+}
+
+LayoutPlan CastLayouts(const LayoutQuery& q) {
+  const DType from = q.inputs[0].dtype, to = q.outputs[0].dtype;
+  const bool lowered = from < DType::kString && to < DType::kString && to != DType::kUndefined;
+  return lowered ? ElementwiseLayouts(q) : RowMajorLayouts(q);
 }
 
 // A shape survives the trip through another integer type, and through f32 or f64 only as a value,
@@ -143,6 +171,8 @@ struct Cast {
   static Status Reference(const Attrs&, RunContext& ctx) {
     return CastElements(ctx.in(0), ctx.out(0));
   }
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) { return LowerCast(ctx); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return CastLayouts(query); }
 };
 
 struct CastLike {
@@ -157,6 +187,8 @@ struct CastLike {
   static Status Reference(const Attrs&, RunContext& ctx) {
     return CastElements(ctx.in(0), ctx.out(0));
   }
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) { return LowerCast(ctx); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return CastLayouts(query); }
 };
 
 void CopyElements(const TensorView& x, TensorView& y) {

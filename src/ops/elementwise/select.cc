@@ -1,8 +1,7 @@
 // Where and Clip: a choice between values per element.
-#include "ops/elementwise/broadcast.h"
+#include "kernels/elementwise.h"
 #include "ops/elementwise/elementwise.h"
-#include "ops/elementwise/numeric.h"
-#include "ops/op.h"
+#include "ops/elementwise/lower.h"
 
 namespace dunlin {
 namespace {
@@ -20,19 +19,51 @@ struct Where {
     const TensorView &c = ctx.in(0), &a = ctx.in(1), &b = ctx.in(2);
     TensorView& y = ctx.out(0);
     const auto plan = PlanBroadcast<3>(y.dims, {std::span<const int64_t>(c.dims), a.dims, b.dims});
-    if (y.count() == 0) return {};
     return VisitDType(y.dtype, "Where", [&]<class T>(TypeTag<T>) -> Status {
-      const bool* pc = c.as<bool>();
-      const T *pa = a.as<T>(), *pb = b.as<T>();
-      T* py = y.mut<T>();
-      const int64_t cols = plan.cols(), sc = plan.strides[0].back(), sa = plan.strides[1].back(),
-                    sb = plan.strides[2].back();
-      ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 3>& in) {
-        for (int64_t i = 0; i < cols; ++i)
-          py[out + i] = pc[in[0] + i * sc] ? pa[in[1] + i * sa] : pb[in[2] + i * sb];
+      RunBlocks(ctx, plan, std::numeric_limits<int64_t>::max(), [&](const Block<3>& at) {
+        Rows(c.as<bool>(), a.as<T>(), b.as<T>(), y.mut<T>(), at);
       });
       return {};
     });
+  }
+
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    const DType dtype = ctx.input(1).dtype;
+    if (DTypeBits(dtype) == 32) {  // the loop moves bits, whatever they mean
+      return MakeBroadcastKernel<3>(
+          "where.simd", ctx, kCheapGrain,
+          [](const std::array<const void*, 3>& in, void* out, const Block<3>& b) {
+            SelectF32({static_cast<const bool*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
+                      {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
+                      {static_cast<const float*>(in[2]) + b.offset[2], b.row[2], b.col[2]},
+                      static_cast<float*>(out) + b.out, b.rows, b.cols);
+          });
+    }
+    return LowerFor<AnyType>(dtype, "Where", [&]<class T>(TypeTag<T>) {
+      return MakeBroadcastKernel<3>(
+          "where.plain", ctx, kCheapGrain,
+          [](const std::array<const void*, 3>& in, void* out, const Block<3>& at) {
+            Rows(static_cast<const bool*>(in[0]), static_cast<const T*>(in[1]),
+                 static_cast<const T*>(in[2]), static_cast<T*>(out), at);
+          });
+    });
+  }
+
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ElementwiseLayouts(query);
+  }
+
+ private:
+  template <class T>
+  static void Rows(const bool* c, const T* a, const T* b, T* y, const Block<3>& at) {
+    const auto [sc, sa, sb] = at.col;
+    for (int64_t r = 0; r < at.rows; ++r) {
+      const bool* pc = c + at.offset[0] + r * at.row[0];
+      const T* pa = a + at.offset[1] + r * at.row[1];
+      const T* pb = b + at.offset[2] + r * at.row[2];
+      T* py = y + at.out + r * at.cols;
+      for (int64_t i = 0; i < at.cols; ++i) py[i] = pc[i * sc] ? pa[i * sa] : pb[i * sb];
+    }
   }
 };
 
@@ -54,25 +85,74 @@ struct Clip {
   static Status Reference(const Attrs&, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
     return VisitTypes<Numbers>(x.dtype, "Clip", [&]<class T>(TypeTag<T>) -> Status {
-      using C = ComputeOf<T>;
-      using Limits = std::numeric_limits<C>;
-      const auto bound = [&](int i, C otherwise) {
-        return ctx.has(i) ? Widen(*ctx.in(i).as<T>()) : otherwise;
-      };
-      const C low = bound(1, Limits::has_infinity ? -Limits::infinity() : Limits::lowest());
-      const C high = bound(2, Limits::has_infinity ? Limits::infinity() : Limits::max());
-      const T* in = x.as<T>();
-      T* out = ctx.out(0).mut<T>();
-      const int64_t n = x.count();
-      for (int64_t i = 0; i < n; ++i) {
-        C v = Widen(in[i]);
-        if (v < low) v = low;
-        if (v > high) v = high;
-        out[i] = Narrow<T>(v);
-      }
+      Limit(ctx, x.as<T>(), ctx.out(0).mut<T>(), x.count());
       return {};
     });
   }
+
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    const DType dtype = ctx.input(0).dtype;
+    if (dtype == DType::kF32) return std::make_unique<FastClip>(CountOf(ctx.input(0).dims));
+    return LowerFor<Numbers>(dtype, "Clip", [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
+      return std::make_unique<PlainClip<T>>();
+    });
+  }
+
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ElementwiseLayouts(query);
+  }
+
+ private:
+  // The bound of input i, read at run time since it need not be constant.
+  template <class T>
+  static ComputeOf<T> Bound(const RunContext& ctx, int i, ComputeOf<T> otherwise) {
+    return ctx.has(i) ? Widen(*ctx.in(i).as<T>()) : otherwise;
+  }
+
+  template <class T>
+  static void Limit(const RunContext& ctx, const T* x, T* y, int64_t n) {
+    using C = ComputeOf<T>;
+    using Limits = std::numeric_limits<C>;
+    const C low = Bound<T>(ctx, 1, Limits::has_infinity ? -Limits::infinity() : Limits::lowest());
+    const C high = Bound<T>(ctx, 2, Limits::has_infinity ? Limits::infinity() : Limits::max());
+    for (int64_t i = 0; i < n; ++i) {
+      C v = Widen(x[i]);
+      if (v < low) v = low;
+      if (v > high) v = high;
+      y[i] = Narrow<T>(v);
+    }
+  }
+
+  class FastClip final : public Kernel {
+   public:
+    explicit FastClip(int64_t count) : count_(count) {}
+    std::string_view name() const override { return "clip.simd"; }
+    Status Run(RunContext& ctx) const override {
+      const UnaryParams p = {UnaryOp::kClip, float(Bound<float>(ctx, 1, -HUGE_VALF)),
+                             float(Bound<float>(ctx, 2, HUGE_VALF))};
+      const auto* x = static_cast<const float*>(ctx.in(0).data);
+      auto* y = static_cast<float*>(ctx.out(0).data);
+      if (count_ <= kCheapGrain)
+        MapF32(p, x, y, count_);
+      else
+        ctx.ParallelFor(count_, kCheapGrain,
+                        [&](int64_t b, int64_t e) { MapF32(p, x + b, y + b, e - b); });
+      return {};
+    }
+
+   private:
+    int64_t count_;
+  };
+
+  template <class T>
+  class PlainClip final : public Kernel {
+   public:
+    std::string_view name() const override { return "clip.plain"; }
+    Status Run(RunContext& ctx) const override {
+      Limit(ctx, ctx.in(0).as<T>(), ctx.out(0).mut<T>(), ctx.in(0).count());
+      return {};
+    }
+  };
 };
 
 }  // namespace

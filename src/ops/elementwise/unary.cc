@@ -3,19 +3,35 @@
 #include "ops/elementwise/elementwise.h"
 
 namespace dunlin {
+
+Result<KernelPtr> LowerMap(LowerContext& ctx, const UnaryParams& params) {
+  return MakeBroadcastKernel<1>(
+      "unary.simd", ctx, IsCheap(params.op) ? kCheapGrain : kCostlyGrain,
+      [params](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
+        MapF32(params, static_cast<const float*>(in[0]) + b.offset[0],
+               static_cast<float*>(out) + b.out, b.cols);
+      });
+}
+
 namespace {
 
 // Operators without attributes over `TYPES`, as one expression of x.
-#define DUNLIN_UNARY(NAME, TYPES, EXPRESSION)        \
-  struct NAME##Fn {                                  \
-    static constexpr std::string_view kName = #NAME; \
-    using Types = TYPES;                             \
-    using Attrs = NoAttrs;                           \
-    template <class C>                               \
-    C operator()(C x) const {                        \
-      return EXPRESSION;                             \
-    }                                                \
+// DUNLIN_FAST_UNARY: also UnaryOp::kNAME.
+#define DUNLIN_UNARY_WITH(NAME, TYPES, EXPRESSION, MEMBERS) \
+  struct NAME##Fn {                                         \
+    static constexpr std::string_view kName = #NAME;        \
+    using Types = TYPES;                                    \
+    using Attrs = NoAttrs;                                  \
+    template <class C>                                      \
+    C operator()(C x) const {                               \
+      return EXPRESSION;                                    \
+    }                                                       \
+    MEMBERS                                                 \
   }
+#define DUNLIN_UNARY(NAME, TYPES, EXPRESSION) DUNLIN_UNARY_WITH(NAME, TYPES, EXPRESSION, )
+#define DUNLIN_FAST_UNARY(NAME, TYPES, EXPRESSION) \
+  DUNLIN_UNARY_WITH(                               \
+      NAME, TYPES, EXPRESSION, UnaryParams Fast() const { return {UnaryOp::k##NAME}; })
 
 DUNLIN_UNARY(Acos, Floats, std::acos(x));
 DUNLIN_UNARY(Acosh, Floats, std::acosh(x));
@@ -23,34 +39,38 @@ DUNLIN_UNARY(Asin, Floats, std::asin(x));
 DUNLIN_UNARY(Asinh, Floats, std::asinh(x));
 DUNLIN_UNARY(Atan, Floats, std::atan(x));
 DUNLIN_UNARY(Atanh, Floats, std::atanh(x));
-DUNLIN_UNARY(Ceil, Floats, std::ceil(x));
+DUNLIN_FAST_UNARY(Ceil, Floats, std::ceil(x));
 DUNLIN_UNARY(Cos, Floats, std::cos(x));
 DUNLIN_UNARY(Cosh, Floats, std::cosh(x));
-DUNLIN_UNARY(Erf, Floats, std::erf(x));
-DUNLIN_UNARY(Exp, Floats, std::exp(x));
-DUNLIN_UNARY(Floor, Floats, std::floor(x));
-DUNLIN_UNARY(Log, Floats, std::log(x));
-DUNLIN_UNARY(Reciprocal, Floats, 1 / x);
-DUNLIN_UNARY(Round, Floats, std::nearbyint(x));  // half to even: the default rounding mode
-DUNLIN_UNARY(Sigmoid, Floats, 1 / (1 + std::exp(-x)));
+DUNLIN_FAST_UNARY(Erf, Floats, std::erf(x));
+DUNLIN_FAST_UNARY(Exp, Floats, std::exp(x));
+DUNLIN_FAST_UNARY(Floor, Floats, std::floor(x));
+DUNLIN_FAST_UNARY(Log, Floats, std::log(x));
+DUNLIN_FAST_UNARY(Reciprocal, Floats, 1 / x);
+DUNLIN_FAST_UNARY(Round, Floats, std::nearbyint(x));  // half to even: the default rounding mode
+DUNLIN_FAST_UNARY(Sigmoid, Floats, 1 / (1 + std::exp(-x)));
 DUNLIN_UNARY(Sin, Floats, std::sin(x));
 DUNLIN_UNARY(Sinh, Floats, std::sinh(x));
 // log(1 + e^x) without overflow.
-DUNLIN_UNARY(Softplus, Floats, (x > 0 ? x : C(0)) + std::log1p(std::exp(-std::fabs(x))));
-DUNLIN_UNARY(Softsign, Floats, x / (1 + std::fabs(x)));
-DUNLIN_UNARY(Sqrt, Floats, std::sqrt(x));
+DUNLIN_FAST_UNARY(Softplus, Floats, (x > 0 ? x : C(0)) + std::log1p(std::exp(-std::fabs(x))));
+DUNLIN_FAST_UNARY(Softsign, Floats, x / (1 + std::fabs(x)));
+DUNLIN_FAST_UNARY(Sqrt, Floats, std::sqrt(x));
 DUNLIN_UNARY(Tan, Floats, std::tan(x));
-DUNLIN_UNARY(Tanh, Floats, std::tanh(x));
-DUNLIN_UNARY(HardSwish, Floats, x* std::fmax(0, std::fmin(1, x / 6 + 0.5)));
-DUNLIN_UNARY(Mish, Floats, x* std::tanh((x > 0 ? x : C(0)) + std::log1p(std::exp(-std::fabs(x)))));
+DUNLIN_FAST_UNARY(Tanh, Floats, std::tanh(x));
+DUNLIN_FAST_UNARY(HardSwish, Floats, x* std::fmax(0, std::fmin(1, x / 6 + 0.5)));
+DUNLIN_FAST_UNARY(Mish, Floats,
+                  x* std::tanh((x > 0 ? x : C(0)) + std::log1p(std::exp(-std::fabs(x)))));
 DUNLIN_UNARY(Not, Booleans, !x);
 DUNLIN_UNARY(BitwiseNot, Integers, static_cast<C>(~x));
-DUNLIN_UNARY(Neg, Numbers, std::is_integral_v<C> ? WrapSub(C(0), x) : C(-x));
-DUNLIN_UNARY(Abs, Numbers,
-             std::is_integral_v<C> ? (x < C(0) ? WrapSub(C(0), x) : x) : C(std::fabs(double(x))));
-DUNLIN_UNARY(Sign, Numbers, x > C(0) ? C(1) : x < C(0) ? C(0) - C(1) : x);
-DUNLIN_UNARY(Relu, Numbers, x < C(0) ? C(0) : x);
+DUNLIN_FAST_UNARY(Neg, Numbers, std::is_integral_v<C> ? WrapSub(C(0), x) : C(-x));
+DUNLIN_FAST_UNARY(Abs, Numbers,
+                  std::is_integral_v<C> ? (x < C(0) ? WrapSub(C(0), x) : x)
+                                        : C(std::fabs(double(x))));
+DUNLIN_FAST_UNARY(Sign, Numbers, x > C(0) ? C(1) : x < C(0) ? C(0) - C(1) : x);
+DUNLIN_FAST_UNARY(Relu, Numbers, x < C(0) ? C(0) : x);
+#undef DUNLIN_FAST_UNARY
 #undef DUNLIN_UNARY
+#undef DUNLIN_UNARY_WITH
 
 struct IsNaNFn {
   static constexpr std::string_view kName = "IsNaN";
@@ -91,6 +111,7 @@ struct LeakyReluFn {
   struct Attrs : AlphaAttrs {
     Attrs() : AlphaAttrs{0.01f} {}
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kLeakyRelu, a.alpha}; }
   double operator()(double x) const { return x < 0 ? a.alpha * x : x; }
 };
 
@@ -100,6 +121,7 @@ struct EluFn {
   struct Attrs : AlphaAttrs {
     Attrs() : AlphaAttrs{1} {}
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kElu, a.alpha, 1}; }
   double operator()(double x) const { return x < 0 ? a.alpha * std::expm1(x) : x; }
 };
 
@@ -109,6 +131,7 @@ struct CeluFn {
   struct Attrs : AlphaAttrs {
     Attrs() : AlphaAttrs{1} {}
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kElu, a.alpha, 1 / a.alpha}; }
   double operator()(double x) const { return x < 0 ? a.alpha * std::expm1(x / a.alpha) : x; }
 };
 
@@ -118,6 +141,7 @@ struct ThresholdedReluFn {
   struct Attrs : AlphaAttrs {
     Attrs() : AlphaAttrs{1} {}
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kThresholdedRelu, a.alpha}; }
   double operator()(double x) const { return x > a.alpha || std::isnan(x) ? x : 0; }
 };
 
@@ -127,6 +151,7 @@ struct SwishFn {
   struct Attrs : AlphaAttrs {
     Attrs() : AlphaAttrs{1} {}
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kSwish, a.alpha}; }
   double operator()(double x) const { return x / (1 + std::exp(-a.alpha * x)); }
 };
 
@@ -141,6 +166,7 @@ struct SeluFn {
       v("gamma", gamma);
     }
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kSelu, a.alpha, a.gamma}; }
   double operator()(double x) const { return a.gamma * (x <= 0 ? a.alpha * std::expm1(x) : x); }
 };
 
@@ -155,6 +181,7 @@ struct HardSigmoidFn {
       v("beta", beta);
     }
   } a;
+  UnaryParams Fast() const { return {UnaryOp::kHardSigmoid, a.alpha, a.beta}; }
   double operator()(double x) const {
     const double y = a.alpha * x + a.beta;
     return y < 0 ? 0 : y > 1 ? 1 : y;
@@ -172,6 +199,7 @@ struct GeluFn {
     }
   };
   explicit GeluFn(const Attrs& a) : tanh(a.approximate == "tanh") {}
+  UnaryParams Fast() const { return {tanh ? UnaryOp::kGeluTanh : UnaryOp::kGelu}; }
   double operator()(double x) const {
     constexpr double kSqrtHalf = 0.70710678118654752440, kSqrt2OverPi = 0.79788456080286535588;
     return 0.5 * x *

@@ -8,9 +8,11 @@
 //     type
 //   };
 // A functor with attributes is constructed from them. One with another output type says
-// `using Output = bool`. One with a kernel defines Kernel(): see kernels/elementwise.h.
+// `using Output = bool`. One with a SIMD loop has `UnaryParams Fast() const`.
 #pragma once
 
+#include "kernels/elementwise.h"
+#include "ops/elementwise/lower.h"
 #include "ops/elementwise/numeric.h"
 #include "ops/op.h"
 
@@ -34,6 +36,9 @@ F MakeFunctor(const typename F::Attrs& attrs) {
     return F{};
 }
 
+// The SIMD loop over f32, or nullptr when the layouts do not go together.
+Result<KernelPtr> LowerMap(LowerContext& ctx, const UnaryParams& params);
+
 template <class F>
 struct Unary {
   using Attrs = typename F::Attrs;
@@ -51,12 +56,35 @@ struct Unary {
     return VisitTypes<typename F::Types>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
       using Y = typename UnaryOutput<F, T>::type;
       const F f = MakeFunctor<F>(attrs);
-      const T* in = x.as<T>();
-      Y* out = ctx.out(0).mut<Y>();
-      const int64_t n = x.count();
-      for (int64_t i = 0; i < n; ++i) out[i] = Narrow<Y>(f(Widen(in[i])));
+      MapElements(f, x.as<T>(), ctx.out(0).mut<Y>(), x.count());
       return {};
     });
+  }
+
+  // f32 goes to the SIMD loop where there is one; all else to the reference's loop, on all threads.
+  static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
+    const F f = MakeFunctor<F>(attrs);
+    if constexpr (requires { f.Fast(); })
+      if (ctx.input(0).dtype == DType::kF32) return LowerMap(ctx, f.Fast());
+    return LowerFor<typename F::Types>(ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) {
+      using Y = typename UnaryOutput<F, T>::type;
+      return MakeBroadcastKernel<1>(
+          "unary.plain", ctx, kCostlyGrain,
+          [f](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
+            MapElements(f, static_cast<const T*>(in[0]) + b.offset[0], static_cast<Y*>(out) + b.out,
+                        b.cols);
+          });
+    });
+  }
+
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ElementwiseLayouts(query);
+  }
+
+ private:
+  template <class T, class Y>
+  static void MapElements(const F& f, const T* x, Y* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = Narrow<Y>(f(Widen(x[i])));
   }
 };
 

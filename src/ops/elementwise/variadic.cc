@@ -8,6 +8,7 @@ namespace {
 // NaN wins, as in numpy.
 struct MaxFn {
   static constexpr std::string_view kName = "Max";
+  static constexpr BinaryOp kFast = BinaryOp::kMax;
   using Types = Numbers;
   template <class C>
   static C Combine(C a, C b) {
@@ -20,6 +21,7 @@ struct MaxFn {
 };
 struct MinFn {
   static constexpr std::string_view kName = "Min";
+  static constexpr BinaryOp kFast = BinaryOp::kMin;
   using Types = Numbers;
   template <class C>
   static C Combine(C a, C b) {
@@ -32,6 +34,7 @@ struct MinFn {
 };
 struct SumFn {
   static constexpr std::string_view kName = "Sum";
+  static constexpr BinaryOp kFast = BinaryOp::kAdd;
   using Types = Floats;
   template <class C>
   static C Combine(C a, C b) {
@@ -101,15 +104,38 @@ struct Variadic {
   }
 };
 
+// The two-operand forms are binary operators.
 template <class F>
-OpDef Row() {
-  return Declare<Variadic<F>>(F::kName, {.min_inputs = 1, .max_inputs = -1, .in_place = -2});
+struct FastVariadic : Variadic<F> {
+  using typename Variadic<F>::Attrs;
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    if (ctx.input_count() != 2) return nullptr;
+    if (ctx.input(0).dtype == DType::kF32) return LowerCombine(ctx, F::kFast);
+    return LowerFor<typename F::Types>(ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) {
+      return MakeBroadcastKernel<2>(
+          "binary.plain", ctx, kCostlyGrain,
+          [](const std::array<const void*, 2>& in, void* out, const Block<2>& at) {
+            CombineRows([](auto a, auto b) { return F::Combine(a, b); },
+                        static_cast<const T*>(in[0]), static_cast<const T*>(in[1]),
+                        static_cast<T*>(out), at);
+          });
+    });
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return query.inputs.size() == 2 ? ElementwiseLayouts(query) : RowMajorLayouts(query);
+  }
+};
+
+template <class T>
+OpDef Row(std::string_view name) {
+  return Declare<T>(name, {.min_inputs = 1, .max_inputs = -1, .in_place = -2});
 }
 
 }  // namespace
 
 std::vector<OpDef> VariadicOps() {
-  return {Row<MaxFn>(), Row<MinFn>(), Row<SumFn>(), Row<MeanFn>()};
+  return {Row<FastVariadic<MaxFn>>("Max"), Row<FastVariadic<MinFn>>("Min"),
+          Row<FastVariadic<SumFn>>("Sum"), Row<Variadic<MeanFn>>("Mean")};
 }
 
 }  // namespace dunlin
