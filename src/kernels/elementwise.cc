@@ -97,11 +97,7 @@ void MapImpl(const UnaryParams& p, const float* x, float* y, int64_t count) {
         return hn::Add(hn::Max(zero, v), Log1pOfExp(Exp(d, hn::Neg(hn::Abs(v)))));
       });
     case UnaryOp::kSoftsign:
-      return map([&](V v) HWY_ATTR {
-        // The operand is limited so that infinity does not meet infinity.
-        const V c = LimitMagnitude(d, v, 1e30f);
-        return hn::Div(c, hn::Add(one, hn::Abs(c)));
-      });
+      return map([&](V v) HWY_ATTR { return hn::Div(v, hn::Add(one, hn::Abs(v))); });
     case UnaryOp::kMish:
       return map([&](V v) HWY_ATTR {
         // tanh(log(1 + w)) = (w^2 + 2w) / (w^2 + 2w + 2); from x = 20 on it rounds to 1.
