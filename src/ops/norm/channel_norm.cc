@@ -1,4 +1,7 @@
 // Normalisations that treat dimension 1 as channels: [N, C, spatial…].
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
+#include "ops/elementwise/lower.h"
 #include "ops/norm/norm.h"
 
 namespace dunlin {
@@ -26,6 +29,68 @@ ChannelSplit SplitChannels(const Dims& d) {
   return s;
 }
 
+// y = x * factor + shift per channel. The two vectors are made once when all parameters are
+// constant.
+class ChannelAffine final : public Kernel {
+ public:
+  ChannelAffine(ChannelSplit split, bool channels_last, float epsilon)
+      : split_(split), by_column_(channels_last || split.spatial == 1), epsilon_(epsilon) {}
+  // parameters: scale, bias, mean, variance, of `channels` elements each.
+  void Fold(const std::array<const float*, 4>& parameters) {
+    folded_.resize(size_t(2 * split_.channels));
+    Compute(parameters, folded_.data());
+  }
+  std::string_view name() const override { return "batchnorm.affine"; }
+  size_t scratch_bytes() const override {
+    return folded_.empty() ? size_t(2 * split_.channels) * sizeof(float) : 0;
+  }
+  Status Run(RunContext& ctx) const override {
+    const float* factor = folded_.data();
+    if (folded_.empty()) {
+      auto* made = static_cast<float*>(ctx.scratch());
+      std::array<const float*, 4> parameters;
+      for (int i = 0; i < 4; ++i)
+        parameters[size_t(i)] = static_cast<const float*>(ctx.in(i + 1).data);
+      Compute(parameters, made);
+      factor = made;
+    }
+    const float* shift = factor + split_.channels;
+    const auto* x = static_cast<const float*>(ctx.in(0).data);
+    auto* y = static_cast<float*>(ctx.out(0).data);
+    const int64_t cols = by_column_ ? split_.channels : split_.spatial;
+    const int64_t rows =
+        by_column_ ? split_.batch * split_.spatial : split_.batch * split_.channels;
+    if (rows * cols == 0) return {};
+    ctx.ParallelFor(rows, std::max<int64_t>(1, kCheapGrain / cols), [&](int64_t b, int64_t e) {
+      if (by_column_)
+        AffineColumns(x + b * cols, factor, shift, y + b * cols, e - b, cols);
+      else
+        AffineRows(x + b * cols, factor, shift, split_.channels, b, y + b * cols, e - b, cols);
+    });
+    return {};
+  }
+
+ private:
+  void Compute(const std::array<const float*, 4>& p, float* out) const {
+    for (int64_t c = 0; c < split_.channels; ++c) {
+      const double factor = p[0][c] / std::sqrt(double(p[3][c]) + epsilon_);
+      out[c] = float(factor);
+      out[split_.channels + c] = float(p[1][c] - p[2][c] * factor);
+    }
+  }
+
+  ChannelSplit split_;
+  bool by_column_;
+  float epsilon_;
+  std::vector<float> folded_;  // factors, then shifts
+};
+
+bool AllF32(const LowerContext& ctx) {
+  for (int i = 0; i < ctx.input_count(); ++i)
+    if (ctx.has(i) && ctx.input(i).dtype != DType::kF32) return false;
+  return true;
+}
+
 struct BatchNormalization {
   static constexpr std::string_view kName = "BatchNormalization";
   struct Attrs {
@@ -51,6 +116,30 @@ struct BatchNormalization {
     ctx.Set(0, x);
     for (int o = 1; o < std::min(ctx.output_count(), 3); ++o) ctx.Set(o, ctx.input(o + 2));
     return {};
+  }
+
+  // The inference form over f32.
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    if (a.training_mode || !AllF32(ctx) || ctx.wants(1) || ctx.wants(2)) return nullptr;
+    auto kernel = std::make_unique<ChannelAffine>(
+        SplitChannels(ctx.input(0).dims), ctx.input_layout(0) == Layout::kChannelsLast, a.epsilon);
+    std::array<const float*, 4> parameters;
+    for (int i = 0; i < 4; ++i) {
+      const Tensor* t = ctx.value(i + 1);
+      if (t == nullptr) return kernel;
+      parameters[size_t(i)] = t->as<float>();
+    }
+    kernel->Fold(parameters);
+    return kernel;
+  }
+
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) {
+    LayoutPlan plan = RowMajorLayouts(q);
+    bool fits = !a.training_mode && q.inputs[0].ranked && q.inputs[0].dims.rank() >= 3;
+    for (const Type& t : q.inputs) fits &= t.dtype == DType::kF32;
+    for (size_t o = 1; o < q.outputs.size(); ++o) fits &= q.outputs[o].dtype == DType::kUndefined;
+    if (fits) plan.inputs[0] = plan.outputs[0] = q.current[0];
+    return plan;
   }
 
   static Status Reference(const Attrs& a, RunContext& ctx) {
@@ -118,6 +207,45 @@ Status NormalizeGroups(std::string_view name, RunContext& ctx, int64_t groups, d
   });
 }
 
+// Groups of channels over f32, row-major.
+class FastGroups final : public Kernel {
+ public:
+  FastGroups(ChannelSplit split, int64_t groups, float epsilon)
+      : split_(split), groups_(groups), epsilon_(epsilon) {}
+  std::string_view name() const override { return "groupnorm.simd"; }
+  Status Run(RunContext& ctx) const override {
+    const auto *x = static_cast<const float*>(ctx.in(0).data),
+               *scale = static_cast<const float*>(ctx.in(1).data),
+               *bias = static_cast<const float*>(ctx.in(2).data);
+    auto* y = static_cast<float*>(ctx.out(0).data);
+    const int64_t channels = split_.channels / groups_, width = channels * split_.spatial;
+    ctx.ParallelFor(split_.batch * groups_, std::max<int64_t>(1, kCheapGrain / width),
+                    [&](int64_t b, int64_t e) {
+                      for (int64_t g = b; g < e; ++g) {
+                        const RowMoments m = MomentsF32(x + g * width, width, epsilon_, true);
+                        for (int64_t i = 0; i < channels; ++i) {
+                          const int64_t c = g % groups_ * channels + i,
+                                        at = g * width + i * split_.spatial;
+                          CentreAndScaleF32(x + at, m.mean, m.inverse * scale[c], bias[c], y + at,
+                                            split_.spatial);
+                        }
+                      }
+                    });
+    return {};
+  }
+
+ private:
+  ChannelSplit split_;
+  int64_t groups_;
+  float epsilon_;
+};
+
+Result<KernelPtr> LowerGroups(LowerContext& ctx, int64_t groups, float epsilon) {
+  const ChannelSplit split = SplitChannels(ctx.input(0).dims);
+  if (!AllF32(ctx) || split.channels == 0 || split.spatial == 0) return nullptr;
+  return std::make_unique<FastGroups>(split, groups, epsilon);
+}
+
 struct InstanceNormalization {
   static constexpr std::string_view kName = "InstanceNormalization";
   struct Attrs {
@@ -141,6 +269,9 @@ struct InstanceNormalization {
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     return NormalizeGroups(kName, ctx, std::max<int64_t>(1, ctx.in(0).dims[1]), a.epsilon);
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerGroups(ctx, ctx.input(0).dims[1], a.epsilon);
   }
 };
 
@@ -175,6 +306,9 @@ struct GroupNormalization {
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     return NormalizeGroups(kName, ctx, a.num_groups, a.epsilon);
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerGroups(ctx, a.num_groups, a.epsilon);
   }
 };
 
@@ -232,8 +366,9 @@ struct Lrn {
 }  // namespace
 
 std::vector<OpDef> ChannelNormOps() {
-  return {Declare<BatchNormalization>(BatchNormalization::kName,
-                                      {.min_inputs = 5, .max_inputs = 5, .max_outputs = 3}),
+  return {Declare<BatchNormalization>(
+              BatchNormalization::kName,
+              {.min_inputs = 5, .max_inputs = 5, .max_outputs = 3, .in_place = 0}),
           Declare<InstanceNormalization>(InstanceNormalization::kName,
                                          {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
           Declare<GroupNormalization>(GroupNormalization::kName,

@@ -1,5 +1,6 @@
 // LayerNormalization and RMSNormalization: each row of everything from `axis` on is normalised.
-#include "ops/elementwise/broadcast.h"
+#include "kernels/reduce.h"
+#include "ops/elementwise/lower.h"
 #include "ops/norm/norm.h"
 
 namespace dunlin {
@@ -46,6 +47,38 @@ Result<std::vector<double>> Expand(std::string_view name, const TensorView& t,
   return v;
 }
 
+class FastRows final : public Kernel {
+ public:
+  FastRows(int64_t rows, int64_t n, float epsilon, bool centred)
+      : rows_(rows), n_(n), epsilon_(epsilon), centred_(centred) {}
+  std::string_view name() const override { return centred_ ? "layernorm.simd" : "rmsnorm.simd"; }
+  Status Run(RunContext& ctx) const override {
+    const auto data = [&](int i) {
+      return ctx.has(i) ? static_cast<const float*>(ctx.in(i).data) : nullptr;
+    };
+    const auto output = [&](int o) {
+      return ctx.wants(o) ? static_cast<float*>(ctx.out(o).data) : nullptr;
+    };
+    const float *x = data(0), *scale = data(1), *bias = data(2);
+    float *y = output(0), *mean = output(1), *inverse = output(2);
+    const auto rows = [&](int64_t b, int64_t e) {
+      NormalizeRowsF32(x + b * n_, scale, bias, y + b * n_, e - b, n_, epsilon_, centred_,
+                       mean ? mean + b : nullptr, inverse ? inverse + b : nullptr);
+    };
+    const int64_t grain = std::max<int64_t>(1, kCostlyGrain / n_);
+    if (rows_ <= grain)
+      rows(0, rows_);
+    else
+      ctx.ParallelFor(rows_, grain, rows);
+    return {};
+  }
+
+ private:
+  int64_t rows_, n_;
+  float epsilon_;
+  bool centred_;
+};
+
 template <bool centred>
 struct RowNormalization {
   static constexpr std::string_view kName = centred ? "LayerNormalization" : "RMSNormalization";
@@ -72,6 +105,21 @@ struct RowNormalization {
     std::fill(rows.begin() + axis, rows.end(), 1);
     for (int o = 1; o < ctx.output_count(); ++o) ctx.Set(o, Type::Of(stash, rows));
     return {};
+  }
+
+  // f32 with a scale (and bias) for every element of a row.
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    const Dims& x = ctx.input(0).dims;
+    const AxisSplit s = SplitFrom(x, TRY(ResolveAxis(kName, a.axis, x.rank())));
+    bool fits = s.axis > 0 && ctx.wants(0);
+    for (int i = 0; i < ctx.input_count(); ++i)
+      if (ctx.has(i))
+        fits &=
+            ctx.input(i).dtype == DType::kF32 && (i == 0 || CountOf(ctx.input(i).dims) == s.axis);
+    for (int o = 0; o < ctx.output_count(); ++o)
+      if (ctx.wants(o)) fits &= ctx.output(o).dtype == DType::kF32;
+    if (!fits) return nullptr;
+    return std::make_unique<FastRows>(s.outer, s.axis, a.epsilon, centred);
   }
 
   static Status Reference(const Attrs& a, RunContext& ctx) {

@@ -36,32 +36,27 @@ AxisSplit SplitAt(std::span<const int64_t> dims, int axis) {
   return s;
 }
 
-ReducePlan PlanReduce(std::span<const int64_t> dims, const std::vector<bool>& reduced) {
+ReducePlan PlanReduce(std::span<const int64_t> dims, const std::vector<bool>& reduced,
+                      Layout layout) {
   ReducePlan plan;
-  int64_t stride = 1;
+  const bool channels_last = layout == Layout::kChannelsLast && dims.size() >= 3;
+  int64_t dense = channels_last ? dims[1] : 1;
   std::optional<bool> last;
-  std::string order;  // kinds of the merged extents, innermost first
   for (size_t i = dims.size(); i-- > 0;) {
+    int64_t stride = dense;
+    if (channels_last && i == 1)
+      stride = 1;
+    else
+      dense *= dims[i];
     if (dims[i] == 1) continue;
     ReducePlan::Loop& loop = reduced[i] ? plan.reduced : plan.kept;
-    if (last == reduced[i]) {
+    if (last == reduced[i] && stride == loop.strides.back() * loop.dims.back()) {
       loop.dims.back() *= dims[i];
     } else {
       loop.dims.push_back(dims[i]);
       loop.strides.push_back(stride);
-      order += reduced[i] ? 'r' : 'k';
     }
     last = reduced[i];
-    stride *= dims[i];
-  }
-  const auto kept = [&](size_t i) { return i < plan.kept.dims.size() ? plan.kept.dims[i] : 1; };
-  plan.simple = order == "" || order == "r" || order == "k" || order == "kr" || order == "rk" ||
-                order == "krk";
-  if (plan.simple) {
-    plan.split.axis = plan.reduced.count();
-    const bool kept_inside = order[0] == 'k';
-    plan.split.inner = kept_inside ? kept(0) : 1;
-    plan.split.outer = kept(kept_inside ? 1 : 0);
   }
   for (ReducePlan::Loop* l : {&plan.kept, &plan.reduced}) {
     std::reverse(l->dims.begin(), l->dims.end());

@@ -31,19 +31,23 @@ inline AxisSplit SplitFrom(std::span<const int64_t> dims, int axis) {
   return s;
 }
 
-// Row-major extents in which neighbours of one kind (kept, reduced) are merged and extents of 1
-// dropped.
+// The extents as two loop nests over memory, in logical order, neighbours merged where memory
+// allows and extents of 1 dropped.
 struct ReducePlan {
   struct Loop {
     Dims dims, strides;
     int64_t count() const { return CountOf(dims); }
+    // The offset of position i, row-major over dims.
+    int64_t OffsetOf(int64_t i) const {
+      int64_t offset = 0;
+      for (size_t d = dims.size(); d-- > 0; i /= dims[d]) offset += i % dims[d] * strides[d];
+      return offset;
+    }
   };
   Loop kept, reduced;  // both outermost first
-  // Set when the merged extents are a sub-sequence of [kept, reduced, kept]: the common, fast case.
-  bool simple = false;
-  AxisSplit split;
 };
-ReducePlan PlanReduce(std::span<const int64_t> dims, const std::vector<bool>& reduced);
+ReducePlan PlanReduce(std::span<const int64_t> dims, const std::vector<bool>& reduced,
+                      Layout layout = Layout::kRowMajor);
 
 // Calls f(offset) for every position of a loop nest, starting at `base`.
 template <class F>

@@ -1,7 +1,8 @@
 // ReduceSum, ReduceMean, ReduceMax … : one result per kept position.
 #include "ops/reduce/reduce.h"
 
-#include "ops/elementwise/numeric.h"
+#include "kernels/reduce.h"
+#include "ops/elementwise/lower.h"
 #include "ops/reduce/axes.h"
 
 namespace dunlin {
@@ -151,13 +152,160 @@ Result<std::vector<bool>> MaskOf(const ReduceAttrs& a, std::string_view name, Ru
   return AxisMask(name, axes, rank);
 }
 
-// `Of` is the accumulator; `in_double`: integers are accumulated as doubles.
-template <template <class> class Of, bool in_double>
+// The same at lowering; nullopt when the axes are not constant.
+Result<std::optional<std::vector<bool>>> MaskOf(const ReduceAttrs& a, std::string_view name,
+                                                const LowerContext& ctx) {
+  std::vector<int64_t> axes;
+  if (ctx.has(1)) {
+    if (ctx.value(1) == nullptr) return std::nullopt;
+    axes = TRY(ToInts(*ctx.value(1)));
+  }
+  const int rank = ctx.input(0).dims.rank();
+  if (axes.empty() && !a.noop_with_empty_axes) return std::vector<bool>(size_t(rank), true);
+  return TRY(AxisMask(name, axes, rank));
+}
+
+// Channels-last is taken where the reduction then walks memory in order: over all spatial
+// dimensions (the "squeeze" of squeeze-and-excite), or over the channels. The result is small or
+// has one channel: row-major.
+LayoutPlan ReduceLayouts(const LayoutQuery& q) {
+  LayoutPlan plan = RowMajorLayouts(q);
+  const Type &x = q.inputs[0], &y = q.outputs[0];
+  if (q.current[0] != Layout::kChannelsLast || !x.ranked || !y.ranked || x.dims.rank() < 3)
+    return plan;
+  if (q.inputs.size() > 1 && q.inputs[1].dtype != DType::kUndefined && !q.constant[1]) return plan;
+  bool fits = y.dims.rank() == 2;  // without keepdims: [N, C]
+  if (y.dims.size() == x.dims.size()) {
+    bool spatial = true, channels_only = x.dims[1] != y.dims[1];
+    for (size_t i = 2; i < x.dims.size(); ++i) {
+      spatial &= y.dims[i] == 1;
+      channels_only &= x.dims[i] == y.dims[i];
+    }
+    fits = spatial || channels_only;
+  }
+  if (fits) plan.inputs[0] = Layout::kChannelsLast;
+  return plan;
+}
+
+// Rows whose elements are neighbours in memory, or columns that are.
+class FastReduce final : public Kernel {
+ public:
+  // nullptr when the plan is neither.
+  static KernelPtr Make(ReduceOp op, const ReducePlan& plan) {
+    FastReduce k;
+    k.op_ = op;
+    const auto &kept = plan.kept, &reduced = plan.reduced;
+    if (reduced.dims.size() != 1 || kept.count() == 0 || reduced.dims[0] == 0 ||
+        kept.dims.size() > 2)
+      return nullptr;
+    k.n_ = reduced.dims[0];
+    if (reduced.strides[0] == 1 && kept.dims.size() <= 1) {
+      k.outer_ = kept.count();
+      k.outer_stride_ = kept.dims.empty() ? 0 : kept.strides[0];
+      return std::make_unique<FastReduce>(k);
+    }
+    if (kept.dims.empty() || kept.strides.back() != 1) return nullptr;
+    k.stride_ = reduced.strides[0];
+    k.cols_ = kept.dims.back();
+    if (kept.dims.size() == 2) {
+      k.outer_ = kept.dims[0];
+      k.outer_stride_ = kept.strides[0];
+    }
+    return std::make_unique<FastReduce>(k);
+  }
+
+  std::string_view name() const override { return cols_ ? "reduce.columns" : "reduce.rows"; }
+  Status Run(RunContext& ctx) const override {
+    const auto* x = static_cast<const float*>(ctx.in(0).data);
+    auto* y = static_cast<float*>(ctx.out(0).data);
+    if (cols_ == 0) {
+      const auto rows = [&](int64_t b, int64_t e) {
+        ReduceRowsF32(op_, x + b * outer_stride_, outer_stride_, e - b, n_, y + b);
+      };
+      const int64_t grain = std::max<int64_t>(1, kCheapGrain / n_);
+      if (outer_ <= grain)
+        rows(0, outer_);
+      else
+        ctx.ParallelFor(outer_, grain, rows);
+      return {};
+    }
+    // Pieces of whole cache lines of columns.
+    const int64_t width = std::max<int64_t>(64, (kCheapGrain / n_ + 63) / 64 * 64);
+    const int64_t pieces = (cols_ + width - 1) / width;
+    const auto columns = [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t o = i / pieces, c = i % pieces * width;
+        ReduceColumnsF32(op_, x + o * outer_stride_ + c, stride_, n_, std::min(width, cols_ - c),
+                         y + o * cols_ + c);
+      }
+    };
+    const int64_t grain = std::max<int64_t>(1, kCheapGrain / (std::min(width, cols_) * n_));
+    if (outer_ * pieces <= grain)
+      columns(0, outer_ * pieces);
+    else
+      ctx.ParallelFor(outer_ * pieces, grain, columns);
+    return {};
+  }
+
+ private:
+  ReduceOp op_ = ReduceOp::kSum;
+  int64_t outer_ = 1, outer_stride_ = 0;  // rows, or groups of columns
+  int64_t n_ = 1, stride_ = 1;            // what is reduced
+  int64_t cols_ = 0;                      // 0: rows
+};
+
+// Any loops, element by element. F: T(const T* x, const ReducePlan::Loop& reduced, int64_t base).
+template <class T, class F>
+class PlannedReduce final : public Kernel {
+ public:
+  explicit PlannedReduce(ReducePlan plan) : plan_(std::move(plan)) {}
+  std::string_view name() const override { return "reduce.plain"; }
+  Status Run(RunContext& ctx) const override {
+    const T* x = ctx.in(0).as<T>();
+    T* y = ctx.out(0).mut<T>();
+    const int64_t grain =
+        std::max<int64_t>(1, kCostlyGrain / std::max<int64_t>(1, plan_.reduced.count()));
+    ctx.ParallelFor(plan_.kept.count(), grain, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) y[i] = F::Of(x, plan_.reduced, plan_.kept.OffsetOf(i));
+    });
+    return {};
+  }
+
+ private:
+  ReducePlan plan_;
+};
+
+template <class Types, class F>
+Result<KernelPtr> LowerReduce(const ReduceAttrs& a, LowerContext& ctx) {
+  const auto mask = TRY(MaskOf(a, F::kName, ctx));
+  if (!mask) return nullptr;
+  const ReducePlan plan = PlanReduce(ctx.input(0).dims, *mask, ctx.input_layout(0));
+  if constexpr (requires { F::kFast; })
+    if (ctx.input(0).dtype == DType::kF32)
+      if (KernelPtr fast = FastReduce::Make(F::kFast, plan)) return fast;
+  return LowerFor<Types>(
+      ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
+        return std::make_unique<PlannedReduce<T, typename F::template Element<T>>>(plan);
+      });
+}
+
+// `Accumulate` is the accumulator; `in_double`: integers are accumulated as doubles.
+template <template <class> class Accumulate, bool in_double>
 struct Reduce {
   using Attrs = ReduceAttrs;
   template <class F>
   struct Named {
     using Attrs = ReduceAttrs;
+    template <class T>
+    struct Element {
+      static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
+        using A = Accumulator<T, in_double>;
+        Accumulate<A> acc;
+        ForEachOffset(reduced, base, [&](int64_t i) { acc.Add(A(Widen(x[i]))); });
+        const int64_t n = reduced.count();
+        return n == 0 && std::is_integral_v<T> && in_double ? T(0) : Narrow<T>(acc.Get(n));
+      }
+    };
     static Status Infer(const Attrs& a, InferContext& ctx) {
       TRY(CheckType<Numbers>(ctx.dtype(0), F::kName));
       return InferReduce(a, F::kName, ctx);
@@ -166,17 +314,18 @@ struct Reduce {
       const TensorView& x = ctx.in(0);
       const ReducePlan plan = PlanReduce(x.dims, TRY(MaskOf(a, F::kName, ctx)));
       return VisitTypes<Numbers>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
-        using A = Accumulator<T, in_double>;
         const T* in = x.as<T>();
         T* out = ctx.out(0).mut<T>();
-        const int64_t n = plan.reduced.count();
-        ForEachOffset(plan.kept, 0, [&](int64_t base) {
-          Of<A> acc;
-          ForEachOffset(plan.reduced, base, [&](int64_t i) { acc.Add(A(Widen(in[i]))); });
-          *out++ = n == 0 && std::is_integral_v<T> && in_double ? T(0) : Narrow<T>(acc.Get(n));
-        });
+        ForEachOffset(plan.kept, 0,
+                      [&](int64_t base) { *out++ = Element<T>::Of(in, plan.reduced, base); });
         return {};
       });
+    }
+    static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+      return LowerReduce<Numbers, F>(a, ctx);
+    }
+    static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+      return ReduceLayouts(query);
     }
   };
 };
@@ -195,43 +344,60 @@ struct ReduceExtreme {
     return VisitTypes<NumbersAndBooleans>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
       const T* in = x.as<T>();
       T* out = ctx.out(0).mut<T>();
-      ForEachOffset(plan.kept, 0, [&](int64_t base) {
-        auto best = Widen(max ? LowestOf<T>() : HighestOf<T>());
-        ForEachOffset(plan.reduced, base, [&](int64_t i) {
-          const auto v = Widen(in[i]);
-          if (max ? v > best : v < best) best = v;
-          if (v != v) best = v;
-        });
-        *out++ = Narrow<T>(best);
-      });
+      ForEachOffset(plan.kept, 0,
+                    [&](int64_t base) { *out++ = Element<T>::Of(in, plan.reduced, base); });
       return {};
     });
   }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerReduce<NumbersAndBooleans, F>(a, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return ReduceLayouts(query); }
+  template <class T>
+  struct Element {
+    static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
+      auto best = Widen(max ? LowestOf<T>() : HighestOf<T>());
+      ForEachOffset(reduced, base, [&](int64_t i) {
+        const auto v = Widen(x[i]);
+        if (max ? v > best : v < best) best = v;
+        if (v != v) best = v;
+      });
+      return Narrow<T>(best);
+    }
+  };
 };
 
 struct ReduceMax : ReduceExtreme<ReduceMax, true> {
   static constexpr std::string_view kName = "ReduceMax";
+  static constexpr ReduceOp kFast = ReduceOp::kMax;
 };
 struct ReduceMin : ReduceExtreme<ReduceMin, false> {
   static constexpr std::string_view kName = "ReduceMin";
+  static constexpr ReduceOp kFast = ReduceOp::kMin;
 };
 struct ReduceSum : Reduce<SumOf, false>::Named<ReduceSum> {
   static constexpr std::string_view kName = "ReduceSum";
+  static constexpr ReduceOp kFast = ReduceOp::kSum;
 };
 struct ReduceMean : Reduce<MeanOf, true>::Named<ReduceMean> {
   static constexpr std::string_view kName = "ReduceMean";
+  static constexpr ReduceOp kFast = ReduceOp::kMean;
 };
 struct ReduceProd : Reduce<ProdOf, false>::Named<ReduceProd> {
   static constexpr std::string_view kName = "ReduceProd";
+  static constexpr ReduceOp kFast = ReduceOp::kProd;
 };
 struct ReduceL1 : Reduce<L1Of, false>::Named<ReduceL1> {
   static constexpr std::string_view kName = "ReduceL1";
+  static constexpr ReduceOp kFast = ReduceOp::kL1;
 };
 struct ReduceL2 : Reduce<L2Of, true>::Named<ReduceL2> {
   static constexpr std::string_view kName = "ReduceL2";
+  static constexpr ReduceOp kFast = ReduceOp::kL2;
 };
 struct ReduceSumSquare : Reduce<SumSquareOf, false>::Named<ReduceSumSquare> {
   static constexpr std::string_view kName = "ReduceSumSquare";
+  static constexpr ReduceOp kFast = ReduceOp::kSumSquare;
 };
 struct ReduceLogSum : Reduce<LogSumOf, true>::Named<ReduceLogSum> {
   static constexpr std::string_view kName = "ReduceLogSum";

@@ -1,5 +1,6 @@
 // Softmax, LogSoftmax and Hardmax along one axis.
-#include "ops/elementwise/numeric.h"
+#include "kernels/reduce.h"
+#include "ops/elementwise/lower.h"
 #include "ops/reduce/axes.h"
 #include "ops/reduce/reduce.h"
 
@@ -50,6 +51,59 @@ struct HardmaxLine {
   }
 };
 
+// Extents as they lie in memory, around the axis.
+AxisSplit SplitInMemory(const Dims& dims, int axis, Layout layout) {
+  if (layout != Layout::kChannelsLast || dims.rank() < 3) return SplitAt(dims, axis);
+  Dims d = dims;
+  std::rotate(d.begin() + 1, d.begin() + 2, d.end());
+  return SplitAt(d, axis == 0 ? 0 : axis == 1 ? dims.rank() - 1 : axis - 1);
+}
+
+class FastSoftmax final : public Kernel {
+ public:
+  FastSoftmax(bool log, AxisSplit split) : log_(log), split_(split) {}
+  std::string_view name() const override {
+    return split_.inner == 1 ? "softmax.rows" : "softmax.columns";
+  }
+  // The largest value and the sum of every line, for the column form.
+  size_t scratch_bytes() const override {
+    return split_.inner == 1 ? 0 : size_t(2 * split_.outer * split_.inner) * sizeof(float);
+  }
+  Status Run(RunContext& ctx) const override {
+    const auto* x = static_cast<const float*>(ctx.in(0).data);
+    auto* y = static_cast<float*>(ctx.out(0).data);
+    const int64_t n = split_.axis, inner = split_.inner;
+    if (inner == 1) {
+      const auto rows = [&](int64_t b, int64_t e) {
+        SoftmaxRowsF32(log_, x + b * n, y + b * n, e - b, n);
+      };
+      const int64_t grain = std::max<int64_t>(1, kCostlyGrain / n);
+      if (split_.outer <= grain)
+        rows(0, split_.outer);
+      else
+        ctx.ParallelFor(split_.outer, grain, rows);
+      return {};
+    }
+    auto* scratch = static_cast<float*>(ctx.scratch());
+    const int64_t width =
+        std::max<int64_t>(64, (kCostlyGrain / n + 63) / 64 * 64);  // lines of one piece
+    const int64_t pieces = (inner + width - 1) / width;
+    const int64_t grain = std::max<int64_t>(1, kCostlyGrain / (std::min(width, inner) * n));
+    ctx.ParallelFor(split_.outer * pieces, grain, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t o = i / pieces, c = i % pieces * width, at = o * n * inner + c;
+        SoftmaxColumnsF32(log_, x + at, y + at, inner, n, std::min(width, inner - c),
+                          scratch + 2 * (o * inner + c));
+      }
+    });
+    return {};
+  }
+
+ private:
+  bool log_;
+  AxisSplit split_;
+};
+
 template <class Line>
 struct AlongAxis {
   using Attrs = SoftmaxAttrs;
@@ -76,11 +130,28 @@ struct AlongAxis {
   }
 };
 
+template <class Line, bool log>
+struct FastAlongAxis : AlongAxis<Line> {
+  static Result<KernelPtr> Lower(const SoftmaxAttrs& a, LowerContext& ctx) {
+    const Type& x = ctx.input(0);
+    if (x.dtype != DType::kF32) return nullptr;
+    const int axis = TRY(ResolveAxis(Line::kName, a.axis, x.dims.rank()));
+    const AxisSplit split = SplitInMemory(x.dims, axis, ctx.input_layout(0));
+    if (split.axis == 0) return nullptr;
+    return std::make_unique<FastSoftmax>(log, split);
+  }
+  static LayoutPlan Layouts(const SoftmaxAttrs&, const LayoutQuery& q) {
+    const auto count = ElementCount(q.inputs[0].dims);
+    return q.inputs[0].dtype == DType::kF32 && count && *count > 0 ? ElementwiseLayouts(q)
+                                                                   : RowMajorLayouts(q);
+  }
+};
+
 }  // namespace
 
 std::vector<OpDef> SoftmaxOps() {
-  return {Declare<AlongAxis<SoftmaxLine>>("Softmax", {.in_place = 0}),
-          Declare<AlongAxis<LogSoftmaxLine>>("LogSoftmax", {.in_place = 0}),
+  return {Declare<FastAlongAxis<SoftmaxLine, false>>("Softmax", {.in_place = 0}),
+          Declare<FastAlongAxis<LogSoftmaxLine, true>>("LogSoftmax", {.in_place = 0}),
           Declare<AlongAxis<HardmaxLine>>("Hardmax", {.in_place = 0})};
 }
 
