@@ -50,8 +50,7 @@ void PropagateShape(InferContext& ctx, ExtentFn extent) {
 
 Result<KernelPtr> LowerCombine(LowerContext& ctx, BinaryOp op) {
   return MakeBroadcastKernel<2>(
-      "binary.simd", ctx, kCheapGrain,
-      [op](const std::array<const void*, 2>& in, void* out, const Block<2>& b) {
+      "binary.simd", ctx, kCheapGrain, [op](const Operands<2>& in, void* out, const Block<2>& b) {
         CombineF32(op, {static_cast<const float*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
                    {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
                    static_cast<float*>(out) + b.out, b.rows, b.cols);
@@ -60,8 +59,7 @@ Result<KernelPtr> LowerCombine(LowerContext& ctx, BinaryOp op) {
 
 Result<KernelPtr> LowerCompare(LowerContext& ctx, CompareOp op) {
   return MakeBroadcastKernel<2>(
-      "compare.simd", ctx, kCheapGrain,
-      [op](const std::array<const void*, 2>& in, void* out, const Block<2>& b) {
+      "compare.simd", ctx, kCheapGrain, [op](const Operands<2>& in, void* out, const Block<2>& b) {
         CompareF32(op, {static_cast<const float*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
                    {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
                    static_cast<bool*>(out) + b.out, b.rows, b.cols);
@@ -272,61 +270,81 @@ struct Pow {
     return result;
   }
 
-  template <class T, class E>
-  static T Power(T base, E exponent) {
-    if constexpr (std::is_integral_v<T> && std::is_integral_v<E>) {
-      return IntPow(base, int64_t(exponent));
-    } else if constexpr (std::is_integral_v<T>) {
-      const double p = std::pow(double(base), Widen(exponent));
+  template <class T>
+  static T RealPow(T base, double exponent) {
+    if constexpr (std::is_integral_v<T>) {
+      const double p = std::pow(double(base), exponent);
       if (!(p > -0x1p63 && p < 0x1p63)) return std::numeric_limits<T>::min();
       return static_cast<T>(static_cast<int64_t>(p));
     } else {
-      return Narrow<T>(std::pow(Widen(base), double(Widen(exponent))));
+      return Narrow<T>(std::pow(Widen(base), exponent));
     }
   }
 
+  // Element i of an exponent, as the widest number of its kind.
+  template <class W>
+  using Load = W (*)(const void* data, int64_t i);
+  template <class W, class Types>
+  static Result<Load<W>> LoadFor(DType t) {
+    Load<W> load = nullptr;
+    TRY(VisitTypes<Types>(t, "Pow", [&]<class E>(TypeTag<E>) -> Status {
+      load = [](const void* data, int64_t i) { return W(Widen(static_cast<const E*>(data)[i])); };
+      return {};
+    }));
+    return load;
+  }
+
+  // y = power(a, load(b)).
+  template <class T, class W>
+  static BlockFn<2> PowerLoop(T (*power)(T, W), Load<W> load) {
+    return [power, load](const Operands<2>& in, void* out, const Block<2>& at) {
+      for (int64_t r = 0; r < at.rows; ++r) {
+        const T* a = static_cast<const T*>(in[0]) + at.offset[0] + r * at.row[0];
+        const int64_t b = at.offset[1] + r * at.row[1];
+        T* y = static_cast<T*>(out) + at.out + r * at.cols;
+        for (int64_t i = 0; i < at.cols; ++i)
+          y[i] = power(a[i * at.col[0]], load(in[1], b + i * at.col[1]));
+      }
+    };
+  }
+
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx);
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return ElementwiseLayouts(query);
+  }
+
+  static Result<BlockFn<2>> Loop(DType base, DType exponent) {
+    if (IsInteger(base) && IsInteger(exponent)) {
+      const auto load = TRY(LoadFor<int64_t, Integers>(exponent));
+      return LoopFor<2, Integers>(
+          base, "Pow", [&]<class T>(TypeTag<T>) { return PowerLoop<T>(&IntPow<T>, load); });
+    }
+    const auto load = TRY(LoadFor<double, Numbers>(exponent));
+    return LoopFor<2, Numbers>(
+        base, "Pow", [&]<class T>(TypeTag<T>) { return PowerLoop<T>(&RealPow<T>, load); });
+  }
 
   static Status Reference(const Attrs&, RunContext& ctx) {
-    const TensorView &a = ctx.in(0), &b = ctx.in(1);
-    TensorView& y = ctx.out(0);
-    const auto plan = PlanBroadcast<2>(y.dims, {std::span<const int64_t>(a.dims), b.dims});
-    if (y.count() == 0) return {};
-    return VisitTypes<Numbers>(a.dtype, "Pow", [&]<class T>(TypeTag<T>) -> Status {
-      return VisitTypes<Numbers>(b.dtype, "Pow", [&]<class E>(TypeTag<E>) -> Status {
-        const int64_t cols = plan.cols(), sa = plan.strides[0].back(), sb = plan.strides[1].back();
-        const T* pa = a.as<T>();
-        const E* pb = b.as<E>();
-        T* py = y.mut<T>();
-        ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 2>& in) {
-          for (int64_t i = 0; i < cols; ++i)
-            py[out + i] = Power(pa[in[0] + i * sa], pb[in[1] + i * sb]);
-        });
-        return {};
-      });
-    });
+    return RunReference<2>(ctx, TRY(Loop(ctx.in(0).dtype, ctx.in(1).dtype)));
   }
 };
 
-// A constant scalar exponent that is a cheap operation.
+// A constant scalar exponent may be a cheap operation; other powers are spread over the threads.
 Result<KernelPtr> Pow::Lower(const Attrs&, LowerContext& ctx) {
   const Tensor* exponent = ctx.value(1);
-  if (ctx.input(0).dtype != DType::kF32 || exponent == nullptr || exponent->count() != 1)
-    return nullptr;
-  double e = 0;
-  TRY(VisitTypes<Numbers>(exponent->dtype(), "Pow", [&]<class T>(TypeTag<T>) -> Status {
-    e = double(Widen(*exponent->as<T>()));
-    return {};
-  }));
-  if (ctx.output(0).dims != ctx.input(0).dims) return nullptr;
-  const std::pair<double, UnaryOp> cheap[] = {{2, UnaryOp::kSquare},
-                                              {3, UnaryOp::kCube},
-                                              {0.5, UnaryOp::kSqrt},
-                                              {-1, UnaryOp::kReciprocal},
-                                              {-0.5, UnaryOp::kRsqrt}};
-  for (const auto& [value, op] : cheap)
-    if (e == value) return LowerMap(ctx, {op});
-  return nullptr;
+  if (ctx.input(0).dtype == DType::kF32 && exponent != nullptr && exponent->count() == 1 &&
+      ctx.output(0).dims == ctx.input(0).dims) {
+    const double e = TRY(LoadFor<double, Numbers>(exponent->dtype()))(exponent->raw(), 0);
+    const std::pair<double, UnaryOp> cheap[] = {{2, UnaryOp::kSquare},
+                                                {3, UnaryOp::kCube},
+                                                {0.5, UnaryOp::kSqrt},
+                                                {-1, UnaryOp::kReciprocal},
+                                                {-0.5, UnaryOp::kRsqrt}};
+    for (const auto& [value, op] : cheap)
+      if (e == value) return LowerMap(ctx, {op});
+  }
+  return MakeBroadcastKernel<2>("pow.plain", ctx, kCostlyGrain / 8,
+                                TRY(Loop(ctx.input(0).dtype, ctx.input(1).dtype)));
 }
 
 template <class F>

@@ -16,15 +16,16 @@ namespace dunlin {
 
 // Rows of two operands, for one functor and element type.
 template <class F, class T, class Y>
-void CombineRows(const F& f, const T* a, const T* b, Y* y, const Block<2>& at) {
-  const auto [sa, sb] = at.col;
-  for (int64_t r = 0; r < at.rows; ++r) {
-    const T* pa = a + at.offset[0] + r * at.row[0];
-    const T* pb = b + at.offset[1] + r * at.row[1];
-    Y* py = y + at.out + r * at.cols;
-    for (int64_t i = 0; i < at.cols; ++i)
-      py[i] = Narrow<Y>(f(Widen(pa[i * sa]), Widen(pb[i * sb])));
-  }
+BlockFn<2> CombineLoop(const F& f) {
+  return [f](const Operands<2>& in, void* out, const Block<2>& at) {
+    const auto [sa, sb] = at.col;
+    for (int64_t r = 0; r < at.rows; ++r) {
+      const T* a = static_cast<const T*>(in[0]) + at.offset[0] + r * at.row[0];
+      const T* b = static_cast<const T*>(in[1]) + at.offset[1] + r * at.row[1];
+      Y* y = static_cast<Y*>(out) + at.out + r * at.cols;
+      for (int64_t i = 0; i < at.cols; ++i) y[i] = Narrow<Y>(f(Widen(a[i * sa]), Widen(b[i * sb])));
+    }
+  };
 }
 
 // The SIMD loops over f32 rows.
@@ -51,17 +52,7 @@ struct Binary {
   }
 
   static Status Reference(const Attrs& attrs, RunContext& ctx) {
-    const TensorView &a = ctx.in(0), &b = ctx.in(1);
-    TensorView& y = ctx.out(0);
-    return VisitTypes<typename F::Types>(a.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
-      using Y = typename UnaryOutput<F, T>::type;
-      const auto plan = PlanBroadcast<2>(y.dims, {std::span<const int64_t>(a.dims), b.dims});
-      const F f = MakeFunctor<F>(attrs);
-      // One thread: a grain that nothing exceeds.
-      RunBlocks(ctx, plan, std::numeric_limits<int64_t>::max(),
-                [&](const Block<2>& at) { CombineRows(f, a.as<T>(), b.as<T>(), y.mut<Y>(), at); });
-      return {};
-    });
+    return RunReference<2>(ctx, TRY(Loop(attrs, ctx.in(0).dtype)));
   }
 
   // f32 goes to the SIMD loop where there is one; all else to the reference's loop, on all threads.
@@ -75,20 +66,19 @@ struct Binary {
           return LowerCombine(ctx, F::kFast);
       }
     }
-    return LowerFor<typename F::Types>(dtype, F::kName, [&]<class T>(TypeTag<T>) {
-      using Y = typename UnaryOutput<F, T>::type;
-      return MakeBroadcastKernel<2>(
-          "binary.plain", ctx, kCostlyGrain,
-          [f = MakeFunctor<F>(attrs)](const std::array<const void*, 2>& in, void* out,
-                                      const Block<2>& at) {
-            CombineRows(f, static_cast<const T*>(in[0]), static_cast<const T*>(in[1]),
-                        static_cast<Y*>(out), at);
-          });
-    });
+    return MakeBroadcastKernel<2>("binary.plain", ctx, kCostlyGrain, TRY(Loop(attrs, dtype)));
   }
 
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
     return ElementwiseLayouts(query);
+  }
+
+ private:
+  static Result<BlockFn<2>> Loop(const Attrs& attrs, DType dtype) {
+    const F f = MakeFunctor<F>(attrs);
+    return LoopFor<2, typename F::Types>(dtype, F::kName, [&]<class T>(TypeTag<T>) {
+      return CombineLoop<F, T, typename UnaryOutput<F, T>::type>(f);
+    });
   }
 };
 

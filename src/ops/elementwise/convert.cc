@@ -28,9 +28,19 @@ To CastNumber(From v) {
   }
 }
 
-template <class From, class To>
-void CastNumbers(const From* x, To* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = CastNumber<To>(x[i]);
+Result<BlockFn<1>> CastLoop(DType from, DType to) {
+  std::optional<BlockFn<1>> loop;
+  TRY(VisitTypes<NumbersAndBooleans>(from, "Cast", [&]<class From>(TypeTag<From>) -> Status {
+    return VisitTypes<NumbersAndBooleans>(to, "Cast", [&]<class To>(TypeTag<To>) -> Status {
+      loop = [](const Operands<1>& in, void* out, const Block<1>& b) {
+        const From* x = static_cast<const From*>(in[0]) + b.offset[0];
+        To* y = static_cast<To*>(out) + b.out;
+        for (int64_t i = 0; i < b.cols; ++i) y[i] = CastNumber<To>(x[i]);
+      };
+      return {};
+    });
+  }));
+  return *loop;
 }
 
 // The shortest text that reads back as the same number.
@@ -94,23 +104,26 @@ Result<To> FromText(const std::string& s) {
   return Fail(Code::kInvalidArgument, "Cast: '{}' is not a number", s.substr(0, 40));
 }
 
-Status CastElements(const TensorView& x, TensorView& y) {
+Status CastElements(RunContext& ctx) {
+  const TensorView& x = ctx.in(0);
+  TensorView& y = ctx.out(0);
   const int64_t n = x.count();
-  return VisitDType(x.dtype, "Cast", [&]<class From>(TypeTag<From>) -> Status {
-    return VisitDType(y.dtype, "Cast", [&]<class To>(TypeTag<To>) -> Status {
-      const From* in = x.as<From>();
-      To* out = y.mut<To>();
-      if constexpr (std::is_same_v<From, To>) {
-        if (in != out) std::copy_n(in, n, out);
-      } else if constexpr (std::is_same_v<To, std::string>) {
-        for (int64_t i = 0; i < n; ++i) out[i] = ToText(in[i]);
-      } else if constexpr (std::is_same_v<From, std::string>) {
-        for (int64_t i = 0; i < n; ++i) out[i] = TRY(FromText<To>(in[i]));
-      } else {
-        CastNumbers(in, out, n);
-      }
-      return {};
-    });
+  if (x.dtype != DType::kString && y.dtype != DType::kString)
+    return RunReference<1>(ctx, TRY(CastLoop(x.dtype, y.dtype)));
+  if (x.dtype == y.dtype) {
+    std::copy_n(x.as<std::string>(), n, y.mut<std::string>());
+    return {};
+  }
+  if (y.dtype == DType::kString)
+    return VisitTypes<NumbersAndBooleans>(x.dtype, "Cast",
+                                          [&]<class From>(TypeTag<From>) -> Status {
+                                            for (int64_t i = 0; i < n; ++i)
+                                              y.mut<std::string>()[i] = ToText(x.as<From>()[i]);
+                                            return {};
+                                          });
+  return VisitTypes<NumbersAndBooleans>(y.dtype, "Cast", [&]<class To>(TypeTag<To>) -> Status {
+    for (int64_t i = 0; i < n; ++i) y.mut<To>()[i] = TRY(FromText<To>(x.as<std::string>()[i]));
+    return {};
   });
 }
 
@@ -120,16 +133,7 @@ Result<KernelPtr> LowerCast(LowerContext& ctx) {
   if (from == DType::kString || to == DType::kString || to > DType::kString ||
       from > DType::kString)
     return nullptr;
-  return LowerFor<NumbersAndBooleans>(from, "Cast", [&]<class From>(TypeTag<From>) {
-    return LowerFor<NumbersAndBooleans>(to, "Cast", [&]<class To>(TypeTag<To>) {
-      return MakeBroadcastKernel<1>(
-          "cast", ctx, kCheapGrain,
-          [](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
-            CastNumbers(static_cast<const From*>(in[0]) + b.offset[0],
-                        static_cast<To*>(out) + b.out, b.cols);
-          });
-    });
-  });
+  return MakeBroadcastKernel<1>("cast", ctx, kCheapGrain, TRY(CastLoop(from, to)));
 }
 
 LayoutPlan CastLayouts(const LayoutQuery& q) {
@@ -168,9 +172,7 @@ struct Cast {
       return Fail(Code::kInvalidArgument, "Cast: attribute 'to' names no element type");
     return InferCast(ctx, a.to);
   }
-  static Status Reference(const Attrs&, RunContext& ctx) {
-    return CastElements(ctx.in(0), ctx.out(0));
-  }
+  static Status Reference(const Attrs&, RunContext& ctx) { return CastElements(ctx); }
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) { return LowerCast(ctx); }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return CastLayouts(query); }
 };
@@ -184,9 +186,7 @@ struct CastLike {
     }
   };
   static Status Infer(const Attrs&, InferContext& ctx) { return InferCast(ctx, ctx.dtype(1)); }
-  static Status Reference(const Attrs&, RunContext& ctx) {
-    return CastElements(ctx.in(0), ctx.out(0));
-  }
+  static Status Reference(const Attrs&, RunContext& ctx) { return CastElements(ctx); }
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) { return LowerCast(ctx); }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return CastLayouts(query); }
 };

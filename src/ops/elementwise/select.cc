@@ -16,37 +16,22 @@ struct Where {
   }
 
   static Status Reference(const Attrs&, RunContext& ctx) {
-    const TensorView &c = ctx.in(0), &a = ctx.in(1), &b = ctx.in(2);
-    TensorView& y = ctx.out(0);
-    const auto plan = PlanBroadcast<3>(y.dims, {std::span<const int64_t>(c.dims), a.dims, b.dims});
-    return VisitDType(y.dtype, "Where", [&]<class T>(TypeTag<T>) -> Status {
-      RunBlocks(ctx, plan, std::numeric_limits<int64_t>::max(), [&](const Block<3>& at) {
-        Rows(c.as<bool>(), a.as<T>(), b.as<T>(), y.mut<T>(), at);
-      });
-      return {};
-    });
+    return RunReference<3>(ctx, TRY(Loop(ctx.out(0).dtype)));
   }
 
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
     const DType dtype = ctx.input(1).dtype;
-    if (DTypeBits(dtype) == 32) {  // the loop moves bits, whatever they mean
-      return MakeBroadcastKernel<3>(
-          "where.simd", ctx, kCheapGrain,
-          [](const std::array<const void*, 3>& in, void* out, const Block<3>& b) {
-            SelectF32({static_cast<const bool*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
-                      {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
-                      {static_cast<const float*>(in[2]) + b.offset[2], b.row[2], b.col[2]},
-                      static_cast<float*>(out) + b.out, b.rows, b.cols);
-          });
-    }
-    return LowerFor<AnyType>(dtype, "Where", [&]<class T>(TypeTag<T>) {
-      return MakeBroadcastKernel<3>(
-          "where.plain", ctx, kCheapGrain,
-          [](const std::array<const void*, 3>& in, void* out, const Block<3>& at) {
-            Rows(static_cast<const bool*>(in[0]), static_cast<const T*>(in[1]),
-                 static_cast<const T*>(in[2]), static_cast<T*>(out), at);
-          });
-    });
+    if (DTypeBits(dtype) != 32)
+      return MakeBroadcastKernel<3>("where.plain", ctx, kCheapGrain, TRY(Loop(dtype)));
+    // The loop moves bits, whatever they mean.
+    return MakeBroadcastKernel<3>(
+        "where.simd", ctx, kCheapGrain,
+        BlockFn<3>([](const Operands<3>& in, void* out, const Block<3>& b) {
+          SelectF32({static_cast<const bool*>(in[0]) + b.offset[0], b.row[0], b.col[0]},
+                    {static_cast<const float*>(in[1]) + b.offset[1], b.row[1], b.col[1]},
+                    {static_cast<const float*>(in[2]) + b.offset[2], b.row[2], b.col[2]},
+                    static_cast<float*>(out) + b.out, b.rows, b.cols);
+        }));
   }
 
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
@@ -54,16 +39,19 @@ struct Where {
   }
 
  private:
-  template <class T>
-  static void Rows(const bool* c, const T* a, const T* b, T* y, const Block<3>& at) {
-    const auto [sc, sa, sb] = at.col;
-    for (int64_t r = 0; r < at.rows; ++r) {
-      const bool* pc = c + at.offset[0] + r * at.row[0];
-      const T* pa = a + at.offset[1] + r * at.row[1];
-      const T* pb = b + at.offset[2] + r * at.row[2];
-      T* py = y + at.out + r * at.cols;
-      for (int64_t i = 0; i < at.cols; ++i) py[i] = pc[i * sc] ? pa[i * sa] : pb[i * sb];
-    }
+  static Result<BlockFn<3>> Loop(DType dtype) {
+    return LoopFor<3, AnyType>(dtype, "Where", []<class T>(TypeTag<T>) -> BlockFn<3> {
+      return [](const Operands<3>& in, void* out, const Block<3>& at) {
+        const auto [sc, sa, sb] = at.col;
+        for (int64_t r = 0; r < at.rows; ++r) {
+          const bool* c = static_cast<const bool*>(in[0]) + at.offset[0] + r * at.row[0];
+          const T* a = static_cast<const T*>(in[1]) + at.offset[1] + r * at.row[1];
+          const T* b = static_cast<const T*>(in[2]) + at.offset[2] + r * at.row[2];
+          T* y = static_cast<T*>(out) + at.out + r * at.cols;
+          for (int64_t i = 0; i < at.cols; ++i) y[i] = c[i * sc] ? a[i * sa] : b[i * sb];
+        }
+      };
+    });
   }
 };
 

@@ -5,12 +5,11 @@
 namespace dunlin {
 
 Result<KernelPtr> LowerMap(LowerContext& ctx, const UnaryParams& params) {
-  return MakeBroadcastKernel<1>(
-      "unary.simd", ctx, IsCheap(params.op) ? kCheapGrain : kCostlyGrain,
-      [params](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
-        MapF32(params, static_cast<const float*>(in[0]) + b.offset[0],
-               static_cast<float*>(out) + b.out, b.cols);
-      });
+  return MakeBroadcastKernel<1>("unary.simd", ctx, IsCheap(params.op) ? kCheapGrain : kCostlyGrain,
+                                [params](const Operands<1>& in, void* out, const Block<1>& b) {
+                                  MapF32(params, static_cast<const float*>(in[0]) + b.offset[0],
+                                         static_cast<float*>(out) + b.out, b.cols);
+                                });
 }
 
 namespace {

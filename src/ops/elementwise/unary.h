@@ -52,29 +52,16 @@ struct Unary {
   }
 
   static Status Reference(const Attrs& attrs, RunContext& ctx) {
-    const TensorView& x = ctx.in(0);
-    return VisitTypes<typename F::Types>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
-      using Y = typename UnaryOutput<F, T>::type;
-      const F f = MakeFunctor<F>(attrs);
-      MapElements(f, x.as<T>(), ctx.out(0).mut<Y>(), x.count());
-      return {};
-    });
+    return RunReference<1>(ctx, TRY(Loop(MakeFunctor<F>(attrs), ctx.in(0).dtype)));
   }
 
   // f32 goes to the SIMD loop where there is one; all else to the reference's loop, on all threads.
   static Result<KernelPtr> Lower(const Attrs& attrs, LowerContext& ctx) {
     const F f = MakeFunctor<F>(attrs);
+    const DType dtype = ctx.input(0).dtype;
     if constexpr (requires { f.Fast(); })
-      if (ctx.input(0).dtype == DType::kF32) return LowerMap(ctx, f.Fast());
-    return LowerFor<typename F::Types>(ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) {
-      using Y = typename UnaryOutput<F, T>::type;
-      return MakeBroadcastKernel<1>(
-          "unary.plain", ctx, kCostlyGrain,
-          [f](const std::array<const void*, 1>& in, void* out, const Block<1>& b) {
-            MapElements(f, static_cast<const T*>(in[0]) + b.offset[0], static_cast<Y*>(out) + b.out,
-                        b.cols);
-          });
-    });
+      if (dtype == DType::kF32) return LowerMap(ctx, f.Fast());
+    return MakeBroadcastKernel<1>("unary.plain", ctx, kCostlyGrain, TRY(Loop(f, dtype)));
   }
 
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
@@ -82,9 +69,15 @@ struct Unary {
   }
 
  private:
-  template <class T, class Y>
-  static void MapElements(const F& f, const T* x, Y* y, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) y[i] = Narrow<Y>(f(Widen(x[i])));
+  static Result<BlockFn<1>> Loop(const F& f, DType dtype) {
+    return LoopFor<1, typename F::Types>(dtype, F::kName, [&]<class T>(TypeTag<T>) -> BlockFn<1> {
+      using Y = typename UnaryOutput<F, T>::type;
+      return [f](const Operands<1>& in, void* out, const Block<1>& b) {
+        const T* x = static_cast<const T*>(in[0]) + b.offset[0];
+        Y* y = static_cast<Y*>(out) + b.out;
+        for (int64_t i = 0; i < b.cols; ++i) y[i] = Narrow<Y>(f(Widen(x[i])));
+      };
+    });
   }
 };
 

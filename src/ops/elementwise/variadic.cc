@@ -104,6 +104,14 @@ struct Variadic {
   }
 };
 
+template <class F>
+struct Two {
+  template <class C>
+  C operator()(C a, C b) const {
+    return F::Combine(a, b);
+  }
+};
+
 // The two-operand forms are binary operators.
 template <class F>
 struct FastVariadic : Variadic<F> {
@@ -111,15 +119,11 @@ struct FastVariadic : Variadic<F> {
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
     if (ctx.input_count() != 2) return nullptr;
     if (ctx.input(0).dtype == DType::kF32) return LowerCombine(ctx, F::kFast);
-    return LowerFor<typename F::Types>(ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) {
-      return MakeBroadcastKernel<2>(
-          "binary.plain", ctx, kCostlyGrain,
-          [](const std::array<const void*, 2>& in, void* out, const Block<2>& at) {
-            CombineRows([](auto a, auto b) { return F::Combine(a, b); },
-                        static_cast<const T*>(in[0]), static_cast<const T*>(in[1]),
-                        static_cast<T*>(out), at);
-          });
-    });
+    return MakeBroadcastKernel<2>(
+        "binary.plain", ctx, kCostlyGrain,
+        TRY(LoopFor<2, typename F::Types>(ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) {
+          return CombineLoop<Two<F>, T, T>({});
+        })));
   }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
     return query.inputs.size() == 2 ? ElementwiseLayouts(query) : RowMajorLayouts(query);

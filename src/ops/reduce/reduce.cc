@@ -254,117 +254,104 @@ class FastReduce final : public Kernel {
   int64_t cols_ = 0;                      // 0: rows
 };
 
-// Any loops, element by element. F: T(const T* x, const ReducePlan::Loop& reduced, int64_t base).
-template <class T, class F>
+// y[i] = the reduction of x over a loop nest at `base`, for one operator and element type.
+using ReduceFn = void (*)(const void* x, const ReducePlan::Loop& reduced, int64_t base, void* y,
+                          int64_t i);
+
+template <class Types, class F>
+Result<ReduceFn> ReduceFnFor(DType t) {
+  ReduceFn fn = nullptr;
+  TRY(VisitTypes<Types>(t, F::kName, [&]<class T>(TypeTag<T>) -> Status {
+    fn = [](const void* x, const ReducePlan::Loop& reduced, int64_t base, void* y, int64_t i) {
+      static_cast<T*>(y)[i] = F::Of(static_cast<const T*>(x), reduced, base);
+    };
+    return {};
+  }));
+  return fn;
+}
+
+// Any loops, element by element.
 class PlannedReduce final : public Kernel {
  public:
-  explicit PlannedReduce(ReducePlan plan) : plan_(std::move(plan)) {}
+  PlannedReduce(ReducePlan plan, ReduceFn fn) : plan_(std::move(plan)), fn_(fn) {}
   std::string_view name() const override { return "reduce.plain"; }
   Status Run(RunContext& ctx) const override {
-    const T* x = ctx.in(0).as<T>();
-    T* y = ctx.out(0).mut<T>();
+    const void* x = ctx.in(0).data;
+    void* y = ctx.out(0).data;
     const int64_t grain =
         std::max<int64_t>(1, kCostlyGrain / std::max<int64_t>(1, plan_.reduced.count()));
-    ctx.ParallelFor(plan_.kept.count(), grain, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) y[i] = F::Of(x, plan_.reduced, plan_.kept.OffsetOf(i));
-    });
+    const auto work = [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) fn_(x, plan_.reduced, plan_.kept.OffsetOf(i), y, i);
+    };
+    const int64_t count = plan_.kept.count();
+    if (count <= grain)
+      work(0, count);
+    else
+      ctx.ParallelFor(count, grain, work);
     return {};
   }
 
  private:
   ReducePlan plan_;
+  ReduceFn fn_;
 };
 
-template <class Types, class F>
-Result<KernelPtr> LowerReduce(const ReduceAttrs& a, LowerContext& ctx) {
-  const auto mask = TRY(MaskOf(a, F::kName, ctx));
-  if (!mask) return nullptr;
-  const ReducePlan plan = PlanReduce(ctx.input(0).dims, *mask, ctx.input_layout(0));
-  if constexpr (requires { F::kFast; })
-    if (ctx.input(0).dtype == DType::kF32)
-      if (KernelPtr fast = FastReduce::Make(F::kFast, plan)) return fast;
-  return LowerFor<Types>(
-      ctx.input(0).dtype, F::kName, [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
-        return std::make_unique<PlannedReduce<T, typename F::template Element<T>>>(plan);
-      });
-}
-
-// `Accumulate` is the accumulator; `in_double`: integers are accumulated as doubles.
-template <template <class> class Accumulate, bool in_double>
-struct Reduce {
-  using Attrs = ReduceAttrs;
-  template <class F>
-  struct Named {
-    using Attrs = ReduceAttrs;
-    template <class T>
-    struct Element {
-      static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
-        using A = Accumulator<T, in_double>;
-        Accumulate<A> acc;
-        ForEachOffset(reduced, base, [&](int64_t i) { acc.Add(A(Widen(x[i]))); });
-        const int64_t n = reduced.count();
-        return n == 0 && std::is_integral_v<T> && in_double ? T(0) : Narrow<T>(acc.Get(n));
-      }
-    };
-    static Status Infer(const Attrs& a, InferContext& ctx) {
-      TRY(CheckType<Numbers>(ctx.dtype(0), F::kName));
-      return InferReduce(a, F::kName, ctx);
-    }
-    static Status Reference(const Attrs& a, RunContext& ctx) {
-      const TensorView& x = ctx.in(0);
-      const ReducePlan plan = PlanReduce(x.dims, TRY(MaskOf(a, F::kName, ctx)));
-      return VisitTypes<Numbers>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
-        const T* in = x.as<T>();
-        T* out = ctx.out(0).mut<T>();
-        ForEachOffset(plan.kept, 0,
-                      [&](int64_t base) { *out++ = Element<T>::Of(in, plan.reduced, base); });
-        return {};
-      });
-    }
-    static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-      return LowerReduce<Numbers, F>(a, ctx);
-    }
-    static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
-      return ReduceLayouts(query);
-    }
-  };
-};
-
-// Max and Min also take booleans, and let NaN win.
-template <class F, bool max>
-struct ReduceExtreme {
+// Everything but the arithmetic: F has kName, Types, Of<T>(x, loop, base) and maybe kFast.
+template <class F, class TypeSet>
+struct ReduceOperator {
   using Attrs = ReduceAttrs;
   static Status Infer(const Attrs& a, InferContext& ctx) {
-    TRY(CheckType<NumbersAndBooleans>(ctx.dtype(0), F::kName));
+    TRY(CheckType<TypeSet>(ctx.dtype(0), F::kName));
     return InferReduce(a, F::kName, ctx);
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
     const ReducePlan plan = PlanReduce(x.dims, TRY(MaskOf(a, F::kName, ctx)));
-    return VisitTypes<NumbersAndBooleans>(x.dtype, F::kName, [&]<class T>(TypeTag<T>) -> Status {
-      const T* in = x.as<T>();
-      T* out = ctx.out(0).mut<T>();
-      ForEachOffset(plan.kept, 0,
-                    [&](int64_t base) { *out++ = Element<T>::Of(in, plan.reduced, base); });
-      return {};
-    });
+    const ReduceFn fn = TRY((ReduceFnFor<TypeSet, F>(x.dtype)));
+    int64_t i = 0;
+    ForEachOffset(plan.kept, 0,
+                  [&](int64_t base) { fn(x.data, plan.reduced, base, ctx.out(0).data, i++); });
+    return {};
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-    return LowerReduce<NumbersAndBooleans, F>(a, ctx);
+    const auto mask = TRY(MaskOf(a, F::kName, ctx));
+    if (!mask) return nullptr;
+    ReducePlan plan = PlanReduce(ctx.input(0).dims, *mask, ctx.input_layout(0));
+    if constexpr (requires { F::kFast; })
+      if (ctx.input(0).dtype == DType::kF32)
+        if (KernelPtr fast = FastReduce::Make(F::kFast, plan)) return fast;
+    return std::make_unique<PlannedReduce>(std::move(plan),
+                                           TRY((ReduceFnFor<TypeSet, F>(ctx.input(0).dtype))));
   }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return ReduceLayouts(query); }
+};
+
+// `Accumulate` is the accumulator; `in_double`: integers are accumulated as doubles.
+template <class F, template <class> class Accumulate, bool in_double>
+struct ReduceBy : ReduceOperator<F, Numbers> {
   template <class T>
-  struct Element {
-    static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
-      auto best = Widen(max ? LowestOf<T>() : HighestOf<T>());
-      ForEachOffset(reduced, base, [&](int64_t i) {
-        const auto v = Widen(x[i]);
-        if (max ? v > best : v < best) best = v;
-        if (v != v) best = v;
-      });
-      return Narrow<T>(best);
-    }
-  };
+  static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
+    using A = Accumulator<T, in_double>;
+    Accumulate<A> acc;
+    ForEachOffset(reduced, base, [&](int64_t i) { acc.Add(A(Widen(x[i]))); });
+    const int64_t n = reduced.count();
+    return n == 0 && std::is_integral_v<T> && in_double ? T(0) : Narrow<T>(acc.Get(n));
+  }
+};
+
+// Max and Min also take booleans, and let NaN win.
+template <class F, bool max>
+struct ReduceExtreme : ReduceOperator<F, NumbersAndBooleans> {
+  template <class T>
+  static T Of(const T* x, const ReducePlan::Loop& reduced, int64_t base) {
+    auto best = Widen(max ? LowestOf<T>() : HighestOf<T>());
+    ForEachOffset(reduced, base, [&](int64_t i) {
+      const auto v = Widen(x[i]);
+      if (max ? v > best : v < best) best = v;
+      if (v != v) best = v;
+    });
+    return Narrow<T>(best);
+  }
 };
 
 struct ReduceMax : ReduceExtreme<ReduceMax, true> {
@@ -375,34 +362,34 @@ struct ReduceMin : ReduceExtreme<ReduceMin, false> {
   static constexpr std::string_view kName = "ReduceMin";
   static constexpr ReduceOp kFast = ReduceOp::kMin;
 };
-struct ReduceSum : Reduce<SumOf, false>::Named<ReduceSum> {
+struct ReduceSum : ReduceBy<ReduceSum, SumOf, false> {
   static constexpr std::string_view kName = "ReduceSum";
   static constexpr ReduceOp kFast = ReduceOp::kSum;
 };
-struct ReduceMean : Reduce<MeanOf, true>::Named<ReduceMean> {
+struct ReduceMean : ReduceBy<ReduceMean, MeanOf, true> {
   static constexpr std::string_view kName = "ReduceMean";
   static constexpr ReduceOp kFast = ReduceOp::kMean;
 };
-struct ReduceProd : Reduce<ProdOf, false>::Named<ReduceProd> {
+struct ReduceProd : ReduceBy<ReduceProd, ProdOf, false> {
   static constexpr std::string_view kName = "ReduceProd";
   static constexpr ReduceOp kFast = ReduceOp::kProd;
 };
-struct ReduceL1 : Reduce<L1Of, false>::Named<ReduceL1> {
+struct ReduceL1 : ReduceBy<ReduceL1, L1Of, false> {
   static constexpr std::string_view kName = "ReduceL1";
   static constexpr ReduceOp kFast = ReduceOp::kL1;
 };
-struct ReduceL2 : Reduce<L2Of, true>::Named<ReduceL2> {
+struct ReduceL2 : ReduceBy<ReduceL2, L2Of, true> {
   static constexpr std::string_view kName = "ReduceL2";
   static constexpr ReduceOp kFast = ReduceOp::kL2;
 };
-struct ReduceSumSquare : Reduce<SumSquareOf, false>::Named<ReduceSumSquare> {
+struct ReduceSumSquare : ReduceBy<ReduceSumSquare, SumSquareOf, false> {
   static constexpr std::string_view kName = "ReduceSumSquare";
   static constexpr ReduceOp kFast = ReduceOp::kSumSquare;
 };
-struct ReduceLogSum : Reduce<LogSumOf, true>::Named<ReduceLogSum> {
+struct ReduceLogSum : ReduceBy<ReduceLogSum, LogSumOf, true> {
   static constexpr std::string_view kName = "ReduceLogSum";
 };
-struct ReduceLogSumExp : Reduce<LogSumExpOf, true>::Named<ReduceLogSumExp> {
+struct ReduceLogSumExp : ReduceBy<ReduceLogSumExp, LogSumExpOf, true> {
   static constexpr std::string_view kName = "ReduceLogSumExp";
 };
 
