@@ -35,6 +35,7 @@ struct TileArgs {
   size_t taps;
   size_t k_begin, k;  // the part of every row that is used
   const float* b;     // taps * k rows of the panel
+  size_t b_stride;    // floats between them
   // What will be needed next is asked for, a cache line per row of b: the memory behind the second
   // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing.
   const float* ahead;
@@ -64,7 +65,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
 
   const float* HWY_RESTRICT b = t.b;
   const float* ahead = t.ahead;
-  const size_t ahead_step = t.ahead_step;
+  const size_t ahead_step = t.ahead_step, b_stride = t.b_stride;
   const float* const* tap_rows = t.rows;
   for (size_t tap = 0; tap < t.taps; ++tap, tap_rows += t.row_stride) {
     const float* a[kRows];
@@ -74,7 +75,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
       V bv[kWidth];
 #pragma GCC unroll 16
       for (int j = 0; j < kWidth; ++j) bv[j] = hn::LoadU(d, b + size_t(j) * lanes);
-      b += kWidth * lanes;
+      b += b_stride;
       __builtin_prefetch(ahead, 0, 2);  // to the second level
       ahead += ahead_step;
 #pragma GCC unroll 16

@@ -8,6 +8,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/gemm-inl.h"
+#include "kernels/transpose.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
@@ -61,10 +62,14 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
     // With a tile or two no block would be used again.
     const int64_t block_rows =
         tiles <= 2 ? g.taps * g.k + 1 : kBlockBytes / int64_t(sizeof(float)) / panel_cols;
-    const float* b = g.packed + first * g.packed_rows + g.first_row * panel_cols;
+    const bool direct = g.direct != nullptr && !NeedsPacking(panels, panel);
+    const int64_t b_stride = direct ? g.direct_stride : panel_cols;
+    const float* b = direct ? g.direct + first + g.first_row * b_stride
+                            : g.packed + first * g.packed_rows + g.first_row * b_stride;
 
     TileArgs t;
     t.row_stride = size_t(g.row_stride);
+    t.b_stride = size_t(b_stride);
     t.c_stride = size_t(g.c_stride);
     t.cols = size_t(cols);
     t.alpha = g.epilogue.alpha;
@@ -79,7 +84,7 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
       t.taps = size_t(taps);
       t.k_begin = size_t(k0);
       t.k = size_t(k);
-      t.b = b + (tap * g.k + k0) * panel_cols;
+      t.b = b + (tap * g.k + k0) * b_stride;
       t.accumulate = !first_block;
       t.last = last_block;
       for (int64_t i = 0; i < tiles; ++i) {
@@ -89,7 +94,7 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
         if (g.epilogue.residual != nullptr)
           t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
         // The next block, or panel, follows this one in memory.
-        const bool fetch = i < panel_cols / kLineFloats;
+        const bool fetch = !direct && i < panel_cols / kLineFloats;
         t.ahead = fetch ? t.b + taps * k * (panel_cols + i * kLineFloats) : t.b;
         t.ahead_step = fetch ? size_t(kLineFloats) : 0;
         kTiles.at[width][m1 - m0](t);
@@ -109,6 +114,13 @@ void PackPanels(const GemmPanels& panels, const GemmSource& s, int64_t begin, in
     const int64_t panel_cols = panels.width(panel) * lanes;
     const int64_t cols = std::min(panel_cols, panels.n - first);
     float* out = packed + first * s.taps * s.k;
+    if (s.k_stride == 1 && s.n_stride > 1) {
+      if (cols < panel_cols) std::fill_n(out, s.taps * s.k * panel_cols, 0.0f);
+      for (int64_t t = 0; t < s.taps; ++t)
+        Transpose2D(s.data + t * s.tap_stride + first * s.n_stride, s.n_stride * 4,
+                    out + t * s.k * panel_cols, panel_cols * 4, cols, s.k, 4);
+      continue;
+    }
     for (int64_t t = 0; t < s.taps; ++t)
       for (int64_t k = 0; k < s.k; ++k, out += panel_cols) {
         const float* in = s.data + t * s.tap_stride + k * s.k_stride + first * s.n_stride;
@@ -119,6 +131,54 @@ void PackPanels(const GemmPanels& panels, const GemmSource& s, int64_t begin, in
         std::fill(out + cols, out + panel_cols, 0.0f);
       }
   }
+}
+
+// Four rows of B at a time, so that every load of A serves four products.
+void DotRange(const GemmArgs& g, const float* a, int64_t a_stride, const float* b, int64_t b_stride,
+              int64_t begin, int64_t end) {
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  constexpr int64_t kTogether = 4;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const GemmEpilogue& e = g.epilogue;
+  const Limits limits = LimitsOf(e.activation);
+  for (int64_t n = begin; n < end; n += kTogether) {
+    const int64_t count = std::min(kTogether, end - n);
+    const float* row[kTogether];
+    for (int64_t j = 0; j < kTogether; ++j) row[j] = b + (n + std::min(j, count - 1)) * b_stride;
+    for (int64_t m = 0; m < g.m; ++m) {
+      const float* x = a + m * a_stride;
+      V s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+      int64_t k = 0;
+      for (; k + lanes <= g.k; k += lanes) {
+        const V v = hn::LoadU(d, x + k);
+        s0 = hn::MulAdd(v, hn::LoadU(d, row[0] + k), s0);
+        s1 = hn::MulAdd(v, hn::LoadU(d, row[1] + k), s1);
+        s2 = hn::MulAdd(v, hn::LoadU(d, row[2] + k), s2);
+        s3 = hn::MulAdd(v, hn::LoadU(d, row[3] + k), s3);
+      }
+      if (const size_t rest = size_t(g.k - k); rest != 0) {
+        const V v = LoadPartial(d, x + k, rest);
+        s0 = hn::MulAdd(v, LoadPartial(d, row[0] + k, rest), s0);
+        s1 = hn::MulAdd(v, LoadPartial(d, row[1] + k, rest), s1);
+        s2 = hn::MulAdd(v, LoadPartial(d, row[2] + k, rest), s2);
+        s3 = hn::MulAdd(v, LoadPartial(d, row[3] + k, rest), s3);
+      }
+      const float sums[kTogether] = {
+          hn::GetLane(hn::SumOfLanes(d, s0)), hn::GetLane(hn::SumOfLanes(d, s1)),
+          hn::GetLane(hn::SumOfLanes(d, s2)), hn::GetLane(hn::SumOfLanes(d, s3))};
+      for (int64_t j = 0; j < count; ++j) {
+        float v = sums[j] * e.alpha;
+        if (e.bias != nullptr) v += e.bias[n + j];
+        if (e.residual != nullptr) v += e.residual[m * e.residual_stride + n + j];
+        // Written so that NaN stays.
+        v = v < limits.lo ? limits.lo : v > limits.hi ? limits.hi : v;
+        g.c[m * g.c_stride + n + j] = v;
+      }
+    }
+  }
+  if (!limits.complete)
+    ActivateRows(e.activation, g.c + begin, size_t(g.m), size_t(g.c_stride), size_t(end - begin));
 }
 
 int64_t PureFma(int64_t rounds) {
@@ -147,6 +207,7 @@ HWY_EXPORT(MakePanels);
 HWY_EXPORT(GemmRange);
 HWY_EXPORT(PackPanels);
 HWY_EXPORT(PureFma);
+HWY_EXPORT(DotRange);
 
 GemmPanels MakeGemmPanels(int64_t n) { return HWY_DYNAMIC_DISPATCH(MakePanels)(n); }
 
@@ -157,6 +218,11 @@ void PackGemm(const GemmPanels& panels, const GemmSource& source, int64_t begin,
 
 void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end) {
   if (args.m > 0) HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, begin, end);
+}
+
+void GemmDot(const GemmArgs& args, const float* a, int64_t a_stride, const float* b,
+             int64_t b_stride, int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(DotRange)(args, a, a_stride, b, b_stride, begin, end);
 }
 
 void GemmStrided(const GemmPanels& panels, GemmArgs args, const float* a, int64_t a_stride,

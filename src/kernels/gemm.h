@@ -64,6 +64,10 @@ struct GemmArgs {
   const float* packed = nullptr;
   int64_t packed_rows = 0;  // taps * k of the whole B
   int64_t first_row = 0;    // row of B that meets rows[0][…][0]
+  // B as it is, rows `direct_stride` apart: where few rows meet it, packing costs more than it
+  // gains. Only a panel that ends in a partial vector is then read from `packed`. One tap.
+  const float* direct = nullptr;
+  int64_t direct_stride = 0;
   float* c = nullptr;
   int64_t c_stride = 0;
   // A product over many taps may come in several calls: only the first does not add to C, only the
@@ -74,6 +78,16 @@ struct GemmArgs {
 
 // Columns of panels [begin, end), all m rows.
 void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end);
+
+// Whether Gemm reads this panel from args.packed though args.direct is given.
+inline bool NeedsPacking(const GemmPanels& panels, int64_t panel) {
+  return panel + 1 == panels.count && panels.n % panels.lanes != 0;
+}
+
+// Few rows of A against rows of a transposed B, each product a sum along both rows:
+// c[m, n] = epilogue(a[m] . b[n]) for n in [begin, end). Of args: m, k, c, c_stride, epilogue.
+void GemmDot(const GemmArgs& args, const float* a, int64_t a_stride, const float* b,
+             int64_t b_stride, int64_t begin, int64_t end);
 
 // Left operand with evenly spaced rows: a + m * a_stride. args.rows is ignored; taps is 1.
 void GemmStrided(const GemmPanels& panels, GemmArgs args, const float* a, int64_t a_stride,

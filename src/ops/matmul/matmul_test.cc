@@ -127,5 +127,20 @@ TEST(FusedMatMul, KernelMatchesWithEverything) {
     }
 }
 
+TEST(FusedMatMul, KernelMatchesForFewRowsAndChangingWeights) {
+  for (const int form : {0, 1})
+    for (const int64_t m : {1, 2, 4, 5, 6, 7})
+      for (const int64_t n : {1, 4, 16, 63, 64, 65, 200})
+        for (const int64_t k : {1, 15, 16, 70}) {
+          SCOPED_TRACE(fmt::format("transposed {} m {} n {} k {}", form, m, n, k));
+          OpTest t("FusedMatMul", "dunlin");
+          t.Attr("trans_b", form).Attr("alpha", 0.5).Attr("activation", form == 0 ? 6 : 1);
+          t.Input(RandomF32({2, m, k}));
+          t.Input(RandomF32(form ? Dims{2, n, k} : Dims{2, k, n}, -1, 1, 2));
+          t.Input(RandomF32({n}, -1, 1, 3)).Input(RandomF32({2, m, n}, -1, 1, 4));
+          t.ExpectKernelMatches({.abs = 2e-5});
+        }
+}
+
 }  // namespace
 }  // namespace dunlin::testing

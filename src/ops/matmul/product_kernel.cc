@@ -14,6 +14,18 @@ int64_t Aligned(int64_t floats) {
   return (floats + kAlignFloats - 1) / kAlignFloats * kAlignFloats;
 }
 
+// How the right operand is read.
+enum class Right {
+  kPacked,    // constant, packed when the model was loaded
+  kRepacked,  // packed into scratch at every run
+  kDirect,    // as it is, but for a panel that ends in a partial vector
+  kDot,       // transposed, as it is
+};
+// Up to so many rows packing B at every run would cost more than the product gains: it reads and
+// writes B once more, and a tile of that height is one pass over B.
+constexpr int64_t kDirectRows = 6;
+constexpr int64_t kDotRows = 4;
+
 // How input 2 (Gemm's C, FusedMatMul's bias) reaches the epilogue.
 enum class Bias {
   kNone,
@@ -33,13 +45,24 @@ class ProductKernel final : public Kernel {
   GemmPanels panels;
   GemmSplit split;
   bool trans_a = false, trans_b = false;
-  Tensor packed;  // of a constant b; else b is packed into scratch at every run
+  Right right = Right::kPacked;
+  Tensor packed;  // of a constant b
   Bias bias = Bias::kNone;
   // Scratch, in floats.
   int64_t packed_at = 0, a_at = 0, bias_at = 0, scratch_floats = 0;
 
   std::string_view name() const override {
-    return packed.defined() ? "gemm.packed" : "gemm.dynamic";
+    switch (right) {
+      case Right::kPacked:
+        return "gemm.packed";
+      case Right::kRepacked:
+        return "gemm.repacked";
+      case Right::kDirect:
+        return "gemm.direct";
+      case Right::kDot:
+        return "gemm.dot";
+    }
+    return "gemm";
   }
   size_t scratch_bytes() const override { return size_t(scratch_floats) * sizeof(float); }
 
@@ -47,7 +70,10 @@ class ProductKernel final : public Kernel {
     float* const scratch = static_cast<float*>(ctx.scratch());
     const float* a = ctx.in(0).as<float>();
     if (trans_a) a = TransposeA(ctx, a, scratch + a_at);
-    const float* b = packed.defined() ? packed.as<float>() : PackB(ctx, scratch + packed_at);
+    const float* const b = ctx.in(1).as<float>();
+    const float* const panels_of_b = right == Right::kPacked ? packed.as<float>()
+                                     : right == Right::kDot  ? nullptr
+                                                             : PackB(ctx, scratch + packed_at);
     GemmEpilogue epilogue;
     epilogue.alpha = attrs.alpha;
     epilogue.activation = attrs.act;
@@ -65,7 +91,10 @@ class ProductKernel final : public Kernel {
         GemmArgs g;
         g.m = item.m_end - item.m_begin;
         g.k = g.packed_rows = k;
-        g.packed = b + OffsetOf(at, batch, b_strides) * matrix;
+        const int64_t b_at = OffsetOf(at, batch, b_strides);
+        g.packed = panels_of_b + b_at * matrix;
+        if (right == Right::kDirect) g.direct = b + b_at * k * n;
+        g.direct_stride = n;
         g.c_stride = n;
         g.epilogue = epilogue;
         const int64_t row = at * m + item.m_begin;
@@ -73,13 +102,22 @@ class ProductKernel final : public Kernel {
         if (epilogue.residual != nullptr) g.epilogue.residual += row * n;
         g.epilogue.residual_stride = n;
         const float* rows = a + (OffsetOf(at, batch, a_strides) * m + item.m_begin) * k;
-        GemmStrided(panels, g, rows, k, item.panel_begin, item.panel_end);
+        if (right == Right::kDot)
+          GemmDot(g, rows, k, b + b_at * k * n, k, Column(item.panel_begin),
+                  Column(item.panel_end));
+        else
+          GemmStrided(panels, g, rows, k, item.panel_begin, item.panel_end);
       }
     });
     return {};
   }
 
  private:
+  // Where a panel begins.
+  int64_t Column(int64_t panel) const {
+    return panel == panels.count ? n : panels.first_vector(panel) * panels.lanes;
+  }
+
   const float* PackB(RunContext& ctx, float* to) const {
     const float* b = ctx.in(1).as<float>();
     GemmSource source{b, 1, k, 0, trans_b ? 1 : n, trans_b ? k : 1};
@@ -87,6 +125,7 @@ class ProductKernel final : public Kernel {
     ctx.ParallelFor(b_matrices * panels.count, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t matrix = i / panels.count, panel = i % panels.count;
+        if (right == Right::kDirect && !NeedsPacking(panels, panel)) continue;
         GemmSource s = source;
         s.data += matrix * k * n;
         PackGemm(panels, s, panel, panel + 1, to + matrix * panels.packed_floats(k));
@@ -167,7 +206,10 @@ Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
                     p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
     p.packed = TRY(
         ctx.weights().Get(*constant, recipe, [&](const Tensor& t) { return PackConstant(p, t); }));
+  } else if (p.trans_b && p.m <= kDotRows) {
+    p.right = Right::kDot;
   } else {
+    p.right = !p.trans_b && p.m <= kDirectRows ? Right::kDirect : Right::kRepacked;
     p.packed_at = p.scratch_floats;
     p.scratch_floats += Aligned(p.b_matrices * p.panels.packed_floats(p.k));
   }
