@@ -67,6 +67,23 @@ void Rows(const float* HWY_RESTRICT x, float* HWY_RESTRICT y, const ResampleAxis
   }
 }
 
+// One pixel of the usual case, two taps each way.
+HWY_INLINE void BilinearPixel(const float* const (&p)[4], const float (&w)[4],
+                              float* HWY_RESTRICT to, int64_t channels) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = int64_t(hn::Lanes(d));
+  const auto w0 = hn::Set(d, w[0]), w1 = hn::Set(d, w[1]), w2 = hn::Set(d, w[2]),
+             w3 = hn::Set(d, w[3]);
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) {
+    const auto above = hn::MulAdd(hn::LoadU(d, p[1] + c), w1, hn::Mul(hn::LoadU(d, p[0] + c), w0));
+    const auto below = hn::MulAdd(hn::LoadU(d, p[3] + c), w3, hn::Mul(hn::LoadU(d, p[2] + c), w2));
+    hn::StoreU(hn::Add(above, below), d, to + c);
+  }
+  for (; c < channels; ++c)
+    to[c] = p[0][c] * w[0] + p[1][c] * w[1] + (p[2][c] * w[2] + p[3][c] * w[3]);
+}
+
 void RowsChannelsLast(const float* HWY_RESTRICT x, float* HWY_RESTRICT y, const ResampleAxis& h,
                       const ResampleAxis& w, int64_t channels, int64_t begin, int64_t end) {
   const hn::ScalableTag<float> d;
@@ -76,6 +93,14 @@ void RowsChannelsLast(const float* HWY_RESTRICT x, float* HWY_RESTRICT y, const 
     const float* image = x + plane * h.in * w.in * channels;
     for (int64_t p = 0; p < w.out; ++p) {
       float* to = y + (r * w.out + p) * channels;
+      if (h.taps == 2 && w.taps == 2) {
+        const int32_t *ih = h.index + 2 * o, *iw = w.index + 2 * p;
+        const float *vh = h.weight + 2 * o, *vw = w.weight + 2 * p;
+        const auto at = [&](int j, int k) { return image + (ih[j] * w.in + iw[k]) * channels; };
+        BilinearPixel({at(0, 0), at(0, 1), at(1, 0), at(1, 1)},
+                      {vh[0] * vw[0], vh[0] * vw[1], vh[1] * vw[0], vh[1] * vw[1]}, to, channels);
+        continue;
+      }
       int64_t c = 0;
       for (; c < channels; c += lanes) {
         // The last vector of a pixel overlaps the one before, or is done lane by lane.

@@ -78,14 +78,16 @@ void Plane(const uint8_t* HWY_RESTRICT x, int64_t x_stride, uint8_t* HWY_RESTRIC
     if (y_stride == rows * kT && rows == 2) return FewRows<T, 2>(x, x_stride, y, cols);
     if (y_stride == rows * kT && rows == 3) return FewRows<T, 3>(x, x_stride, y, cols);
   }
-  // A panel reads one cache line of each row of x, and keeps as many rows of y open. Rows are
-  // blocked so that the panel's pages stay in the TLB.
-  constexpr int64_t kPanel = 64 / kT;
+  // A panel reads one cache line of each row of x, and keeps as many rows of y open. Rows of y that
+  // are multiples of a page apart share the sets of the first cache, which then holds fewer of
+  // them.
+  const int64_t panel = y_stride % 2048 == 0 ? std::max<int64_t>(kN, 16 / kT) : 64 / kT;
+  // Rows are blocked so that a panel's pages stay in the TLB.
   constexpr int64_t kRowBlock = 256;
   for (int64_t rb = 0; rb < rows; rb += kRowBlock) {
     const int64_t re = std::min(rows, rb + kRowBlock);
-    for (int64_t cb = 0; cb < cols; cb += kPanel) {
-      const int64_t ce = std::min(cols, cb + kPanel);
+    for (int64_t cb = 0; cb < cols; cb += panel) {
+      const int64_t ce = std::min(cols, cb + panel);
       int64_t r = rb;
       for (; r + kN <= re; r += kN) {
         int64_t c = cb;
