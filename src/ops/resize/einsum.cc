@@ -2,13 +2,13 @@
 #include <cctype>
 
 #include "ops/movement/axes.h"
-#include "ops/resize/resize.h"
+#include "ops/resize/einsum.h"
 
 namespace dunlin {
 namespace {
 
-// An axis label: a letter, or an axis that an ellipsis stands for (counted from its last).
-using Label = int;
+using Label = EinsumPlan::Label;
+// The axis that an ellipsis stands for, counted from its last.
 constexpr Label kEllipsis = -1;
 constexpr Label FromEllipsis(int from_last) { return 1000 + from_last; }
 
@@ -76,21 +76,9 @@ std::vector<Label> Expanded(const std::vector<Label>& term, int ellipsis_rank) {
   return out;
 }
 
-// The equation over concrete ranks: labels, their extents, and which belong to the output (first).
-struct Plan {
-  std::vector<Label> labels;
-  Dims extents;
-  size_t output_rank = 0;
-  std::vector<std::vector<Label>> inputs;
-
-  int Find(Label l) const {
-    const auto it = std::find(labels.begin(), labels.end(), l);
-    return it == labels.end() ? -1 : int(it - labels.begin());
-  }
-};
-
-Result<Plan> MakePlan(const Equation& e, const std::vector<Dims>& dims) {
-  Plan p;
+// The equation over concrete ranks.
+Result<EinsumPlan> MakePlan(const Equation& e, const std::vector<Dims>& dims) {
+  EinsumPlan p;
   int widest = 0;
   for (size_t i = 0; i < dims.size(); ++i) {
     const bool has =
@@ -129,10 +117,22 @@ Result<Plan> MakePlan(const Equation& e, const std::vector<Dims>& dims) {
     }
   for (size_t i = 0; i < p.output_rank; ++i)
     if (!met[i]) return Fail(Code::kInvalidArgument, "an output label occurs in no input");
+  if (!AllKnown(p.extents)) return p;
+  p.strides.assign(dims.size(), Dims(p.extents.size(), 0));
+  for (size_t i = 0; i < dims.size(); ++i) {
+    const Dims s = StridesOf(dims[i]);
+    for (size_t d = 0; d < dims[i].size(); ++d)
+      if (dims[i][d] != 1) p.strides[i][size_t(p.Find(p.inputs[i][d]))] += s[d];
+  }
   return p;
 }
 
 }  // namespace
+
+Result<EinsumPlan> PlanEinsum(const std::string& equation, const std::vector<Dims>& dims) {
+  const Equation e = TRY(Parse(equation, int(dims.size())));
+  return MakePlan(e, dims);
+}
 
 Status Einsum::Infer(const Attrs& a, InferContext& ctx) {
   const Equation e = TRY(Parse(a.equation, ctx.input_count()));
@@ -151,7 +151,7 @@ Status Einsum::Infer(const Attrs& a, InferContext& ctx) {
     ctx.Set(0, Type::Unranked(dtype));
     return {};
   }
-  const Plan p = TRY(MakePlan(e, dims));
+  const EinsumPlan p = TRY(MakePlan(e, dims));
   Dims out(std::span<const int64_t>(p.extents.data(), p.output_rank));
   TRY(CheckSize(out));
   ctx.Set(0, Type::Of(dtype, std::move(out)));
@@ -159,18 +159,11 @@ Status Einsum::Infer(const Attrs& a, InferContext& ctx) {
 }
 
 Status Einsum::Reference(const Attrs& a, RunContext& ctx) {
-  const Equation e = TRY(Parse(a.equation, ctx.input_count()));
   std::vector<Dims> dims;
   for (int i = 0; i < ctx.input_count(); ++i) dims.push_back(ctx.in(i).dims);
-  const Plan p = TRY(MakePlan(e, dims));
-  const size_t inputs = dims.size(), rank = p.labels.size();
-  // Strides of every input by label; a label that an input has twice walks its diagonal.
-  std::vector<Dims> strides(inputs, Dims(rank, 0));
-  for (size_t i = 0; i < inputs; ++i) {
-    const Dims s = StridesOf(dims[i]);
-    for (size_t d = 0; d < dims[i].size(); ++d)
-      if (dims[i][d] != 1) strides[i][size_t(p.Find(p.inputs[i][d]))] += s[d];
-  }
+  const EinsumPlan p = TRY(PlanEinsum(a.equation, dims));
+  const size_t inputs = dims.size(), rank = p.extents.size();
+  const std::vector<Dims>& strides = p.strides;
   const std::span<const int64_t> all(p.extents.data(), rank);
   const int64_t outputs = CountOf(all.first(p.output_rank)),
                 terms = CountOf(all.subspan(p.output_rank));

@@ -62,6 +62,8 @@ struct GridSample {
   };
   static Status Infer(const Attrs&, InferContext&);
   static Status Reference(const Attrs&, RunContext&);
+  // f32 images, not cubic: within 4 ulp of the largest tap of the reference.
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext&);
 };
 
 // theta [N, 2, 3] or [N, 3, 4], size -> grid.
@@ -95,6 +97,8 @@ struct RoiAlign {
   };
   static Status Infer(const Attrs&, InferContext&);
   static Status Reference(const Attrs&, RunContext&);
+  // f32 averages: within 8 ulp per sample of the reference.
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext&);
 };
 
 struct Einsum {
@@ -107,6 +111,9 @@ struct Einsum {
   };
   static Status Infer(const Attrs&, InferContext&);
   static Status Reference(const Attrs&, RunContext&);
+  // Two f32 operands without a label of their own to sum over: copies and a matrix product. Within
+  // 2 K 2^-24 sum |a||b| of the reference.
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext&);
 };
 
 // Determinants of the last two axes.

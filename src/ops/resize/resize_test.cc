@@ -196,6 +196,34 @@ TEST(GridSample, SurvivesCoordinatesThatAreNoNumbers) {
     }
 }
 
+TEST(GridSample, KernelAgrees) {
+  for (const char* mode : {"linear", "nearest"})
+    for (const char* padding : {"zeros", "border", "reflection"})
+      for (const int align : {0, 1}) {
+        OpTest t("GridSample");
+        t.Input(RandomF32({2, 5, 7, 9})).Input(RandomF32({2, 8, 11, 2}, -1.6f, 1.6f));
+        t.Attr("mode", mode).Attr("padding_mode", padding).Attr("align_corners", align);
+        t.ExpectKernelMatches({.abs = 1e-5});
+      }
+  OpTest wild("GridSample");
+  wild.Input(F({1, 1, 2, 2}, {0, 1, 2, 3}))
+      .Input(F({1, 1, 2, 2}, {NAN, INFINITY, -INFINITY, 3e38f}));
+  wild.ExpectKernelMatches();
+}
+
+TEST(RoiAlign, KernelAgrees) {
+  for (const char* mode : {"half_pixel", "output_half_pixel"})
+    for (const int ratio : {0, 2, 7}) {
+      OpTest t("RoiAlign");
+      t.Input(RandomF32({2, 3, 20, 30}));
+      t.Input(F({3, 4}, {1, 2, 25, 18, -5, -5, 60, 60, 3, 3, 3.5f, 3.2f})).Input(Ints({1, 0, 1}));
+      t.Attr("coordinate_transformation_mode", mode).Attr("sampling_ratio", ratio);
+      t.Attr("output_height", 3).Attr("output_width", 4).Attr("spatial_scale", 0.7);
+      t.ExpectKernelMatches({.abs = 1e-5});
+      t.ExpectInferIsTotal();
+    }
+}
+
 TEST(GridSample, ReadsVolumes) {
   OpTest t("GridSample");
   t.Input(F({1, 1, 2, 1, 2}, {0, 1, 2, 3})).Input(F({1, 1, 1, 1, 3}, {1, 0, 0}));
@@ -245,6 +273,36 @@ TEST(Einsum, MultipliesSumsTransposesAndTakesDiagonals) {
   EXPECT_EQ(Values(EinsumOf("ij,ij,ij->", {a, b, a}).Reference()), (V{5 + 24 + 63 + 128}));
   EXPECT_EQ(Values(EinsumOf("b...,c->bc...", {a, F({1}, {2})}).Reference()), (V{2, 4, 6, 8}));
   EinsumOf("ij,jk->ik", {a, b}).ExpectInferIsTotal();
+}
+
+TEST(Einsum, KernelAgreesForEveryKindOfProduct) {
+  struct Case {
+    const char* equation;
+    Dims a, b;
+  };
+  const Case cases[] = {
+      {"ij,jk->ik", {5, 7}, {7, 9}},
+      {"ij,kj->ik", {5, 7}, {9, 7}},
+      {"ji,jk->ki", {7, 5}, {7, 33}},
+      {"bhqd,bhkd->bhqk", {2, 3, 17, 8}, {2, 3, 19, 8}},
+      {"bqhd,bkhd->bhqk", {2, 17, 3, 8}, {2, 19, 3, 8}},
+      {"bhqk,bkhd->bqhd", {2, 3, 17, 19}, {2, 19, 3, 8}},
+      {"bsd,dhk->bshk", {2, 6, 16}, {16, 3, 5}},
+      {"i,j->ij", {70}, {50}},
+      {"i,i->", {70}, {70}},
+      {"bi,bi->b", {4, 70}, {4, 70}},
+      {"i,i->i", {70}, {70}},
+      {"ii,ij->ij", {6, 6}, {6, 4}},
+      {"...ij,...jk", {3, 1, 5, 6}, {4, 6, 2}},
+      {"bchw,bkc->bkhw", {2, 16, 7, 9}, {2, 5, 16}},
+      {"abc,cd->abd", {40, 30, 64}, {64, 48}},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.equation);
+    auto t = EinsumOf(c.equation, {RandomF32(c.a, -1, 1, 1), RandomF32(c.b, -1, 1, 2)});
+    t.ExpectKernelMatches({.abs = 1e-5});
+    t.ExpectInferIsTotal();
+  }
 }
 
 TEST(Einsum, RefusesEquationsThatMakeNoSense) {
