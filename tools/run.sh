@@ -1,6 +1,6 @@
 #!/bin/bash
 # From a bare machine to a server that answers.
-#   tools/run.sh [--port 8000] [--seconds N]      gRPC and metrics use the two ports after --port
+#   tools/run.sh [--port 8000] [--seconds N]      metrics are served on the next but one port
 source "$(dirname "$0")/step.sh"
 port=8000 seconds=0
 while [[ $# -gt 0 ]]; do
@@ -14,12 +14,12 @@ done
 [[ $seconds =~ ^[0-9]+$ ]] || die "SECONDS=$seconds: give a whole number"
 dunlin=build/release/dunlin
 repository=build/models
-url=localhost:$port
+url=http://localhost:$port
 
 busy() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 check_ports() {
   local p
-  for p in "$port" $((port + 1)) $((port + 2)); do
+  for p in "$port" $((port + 2)); do
     busy "$p" && die "port $p is in use: stop that program, or choose another with 'make run PORT=9000'"
   done
   return 0
@@ -44,19 +44,29 @@ wait_until_ready() {
   die "the server was not ready after 120 s"
 }
 
+# name, version, state and, when it did not load, why
+list_models() {
+  curl -sf -X POST "$url/v2/repository/index" | /usr/bin/python3 -c '
+import json, sys
+for model in json.load(sys.stdin):
+    print("  {:24} {:>3}  {} {}".format(*(model.get(key, "") for key in ("name", "version", "state", "reason"))))'
+}
+
 show() {
   cat <<TEXT
 
-Loaded: $(curl -sf -X POST "$url/v2/repository/index" | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | tr '\n' ' ')
+Models:
+$(list_models)
 
-  http://$url/v2                       inference (Open Inference Protocol)
-  http://$url/v2/models/tiny_fashion   one model's inputs and outputs
+Served:
+  $url/v2                       inference, Open Inference Protocol v2 over HTTP
+  $url/v2/models/tiny_fashion   inputs and outputs of one model
   http://localhost:$((port + 2))/metrics          Prometheus metrics
 
 Try, in another terminal in this folder:
 
   curl -s $url/v2/models/tiny_fashion/infer -d @assets/tiny_fashion_request.json
-  $dunlin infer tiny_fashion --url $url --image image=assets/tiny_fashion_boot.png --scale 255 --labels assets/tiny_fashion_labels.txt
+  $dunlin infer $url tiny_fashion --input assets/tiny_fashion_boot.png --top-k 3 --labels assets/tiny_fashion_labels.txt
 
 Stop with Ctrl-C.
 TEXT
@@ -78,7 +88,7 @@ step "sample models" fetch_samples
 say "server"
 # In the background so that signals reach this shell at once; it stops the server.
 "$dunlin" serve --model-repository "$repository" --http-port "$port" --grpc-port $((port + 1)) \
-  --metrics-port $((port + 2)) &
+  --metrics-port $((port + 2)) --exit-on-error false --strict-readiness false --log-info false &
 server=$!
 trap 'stop; exit 0' INT TERM
 trap stop EXIT
