@@ -5,7 +5,7 @@
 
 Errors are elementwise: absolute |a - b|, relative |a - b| / max(|b|, 1 % of the largest |b| of the tensor, 1e-4), so that
 elements near zero are judged against the scale of their tensor, and a lone probability against f32's resolution of 1
-(ONNX Runtime's own sigmoid returns 0 below about 1e-9). "agree" is the share of rows (last axis) where Dunlin's
+(ONNX Runtime's own sigmoid returns 0 below about 1e-9). "of max" is |a - b| over the tensor's largest |b|. "agree" is the share of rows (last axis) where Dunlin's
 largest element is ONNX Runtime's largest too, or one equal to it within the bound. A case whose error exceeds the bound
 passes when ONNX Runtime's own answer moves as much once its graph optimisations are off: the table says so. Exit code 1: a case fails; 77: the
 models or ONNX Runtime are not there (tools/fetch_ort.sh, dunlin models fetch), nothing was compared.
@@ -82,18 +82,20 @@ def compare(got, want):
     if got.shape != want.shape or got.dtype != want.dtype:
         return {"problem": f"{got.dtype}{list(got.shape)} instead of {want.dtype}{list(want.shape)}"}
     if want.dtype.kind != "f":
-        return {"abs": float((got != want).sum()), "rel": float((got != want).any()), "agree": 1.0}
+        return {"abs": float((got != want).sum()), "rel": float((got != want).any()), "of_max": 0.0, "agree": 1.0}
     got, want = got.astype(np.float64), want.astype(np.float64)
     finite = np.isfinite(want)
     same_odd = (got == want) | (np.isnan(got) & np.isnan(want))
     if not (finite == np.isfinite(got)).all() or not same_odd[~finite].all():
         return {"problem": f"{int((finite != np.isfinite(got)).sum())} elements are NaN or infinite on one side only"}
     if not finite.any():
-        return {"abs": 0.0, "rel": 0.0, "agree": 1.0}
+        return {"abs": 0.0, "rel": 0.0, "of_max": 0.0, "agree": 1.0}
     difference = np.abs(got - want, where=finite, out=np.zeros(want.shape))
-    floor = max(0.01 * np.abs(want[finite]).max(), SMALLEST)
+    largest = np.abs(want[finite]).max()
+    floor = max(0.01 * largest, SMALLEST)
     relative = difference / np.maximum(np.abs(want, where=finite, out=np.zeros(want.shape)), floor)
-    return {"abs": float(difference.max()), "rel": float(relative.max()), "agree": agreement(got, want, floor)}
+    return {"abs": float(difference.max()), "rel": float(relative.max()),
+            "of_max": float(difference.max() / max(largest, SMALLEST)), "agree": agreement(got, want, floor)}
 
 
 def agreement(got, want, floor):
@@ -126,7 +128,8 @@ class Comparison:
 
     def run(self, case):
         """One row of the report."""
-        row = {"case": case.name, "abs": 0.0, "rel": 0.0, "agree": 1.0, "outputs": {}, "means": "", "problem": ""}
+        row = {"case": case.name, "abs": 0.0, "rel": 0.0, "of_max": 0.0, "agree": 1.0, "outputs": {}, "means": "",
+               "problem": ""}
         try:
             steps = list(case.steps(lambda model, arrays: self.peer.run(self.path(model), arrays)))
             want = self.run_steps(self.peer, case, steps)
@@ -149,7 +152,8 @@ class Comparison:
                 return
             if result["rel"] > max(row["rel"], BOUND):
                 row["problem"] = f"{place}: relative error {result['rel']:.2g}"
-            row["abs"], row["rel"] = max(row["abs"], result["abs"]), max(row["rel"], result["rel"])
+            for figure in ("abs", "rel", "of_max"):
+                row[figure] = max(row[figure], result[figure])
             row["agree"] = min(row["agree"], result["agree"])
         if row["agree"] < 1 and not row["problem"]:
             row["problem"] = "arg-max differs"
@@ -181,12 +185,14 @@ def places(got, want):
 
 def print_table(rows):
     width = max(len(row["case"]) for row in rows)
-    print(f"{'case':{width}}  {'max abs':>9}  {'max rel':>9}  {'agree':>7}  result")
+    print(f"{'case':{width}}  {'max abs':>9}  {'max rel':>9}  {'of max':>9}  {'agree':>7}  result")
     for row in rows:
         result = f"FAILED {row['problem']}" if row["problem"] else f"ok     {row['means']}"
-        print(f"{row['case']:{width}}  {row['abs']:9.2e}  {row['rel']:9.2e}  {100 * row['agree']:6.2f}%  {result}")
+        print(f"{row['case']:{width}}  {row['abs']:9.2e}  {row['rel']:9.2e}  {row['of_max']:9.2e}  {100 * row['agree']:6.2f}%  {result}")
     failed = sum(bool(row["problem"]) for row in rows)
-    print(f"{len(rows) - failed} of {len(rows)} cases within a relative error of {BOUND:g}")
+    excused = sum("spread" in row and not row["problem"] for row in rows)
+    note = f", {excused} of them only as closely as ONNX Runtime agrees with itself" if excused else ""
+    print(f"{len(rows) - failed} of {len(rows)} cases within a relative error of {BOUND:g}{note}")
     return failed
 
 
