@@ -7,7 +7,7 @@ namespace dunlin {
 std::span<const OpDef> QuantOps() {
   static const std::vector<OpDef> all = [] {
     std::vector<OpDef> v;
-    for (const auto& part : {QuantizeOps(), QuantMatMulOps()})
+    for (const auto& part : {QuantizeOps(), QuantMatMulOps(), QuantConvOps()})
       v.insert(v.end(), part.begin(), part.end());
     return v;
   }();
