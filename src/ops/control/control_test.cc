@@ -219,5 +219,12 @@ TEST(SequenceMap, RefusesSequencesOfDifferentLength) {
   EXPECT_EQ(t.Reference().error().code, Code::kInvalidArgument);
 }
 
+TEST(Stack, ManyRowsOfNothingTakeNoTime) {
+  const Tensor empty = Tensor::Zeros(DType::kF32, {int64_t{1} << 50, 0}).value();
+  const Tensor slices[] = {empty, empty};
+  EXPECT_EQ(control::Stack(slices, 1, false)->dims(), (Dims{int64_t{1} << 50, 2, 0}));
+  EXPECT_EQ(control::SliceAt(control::Stack(slices, 1, false)->view(), 1, 1)->dims(), empty.dims());
+}
+
 }  // namespace
 }  // namespace dunlin

@@ -89,6 +89,7 @@ struct Extents {
   int64_t batch, classes, inner;
   explicit Extents(const Dims& d) : batch(d[0]), classes(d[1]), inner(1) {
     for (int i = 2; i < d.rank(); ++i) inner *= d[size_t(i)];
+    if (inner == 0) batch = 0;  // nothing, however often
   }
 };
 

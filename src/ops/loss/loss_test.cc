@@ -72,5 +72,12 @@ TEST(Loss, InferenceCopesWithAnything) {
   }
 }
 
+TEST(Loss, ABatchOfNothingTakesNoTime) {
+  OpTest t("NegativeLogLikelihoodLoss");
+  t.Input(Tensor::Zeros(DType::kF32, {int64_t{1} << 50, 3, 0}).value());
+  t.Input(Tensor::Zeros(DType::kI64, {int64_t{1} << 50, 0}).value()).Attr("reduction", "sum");
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Scalar<float>(0)));
+}
+
 }  // namespace
 }  // namespace dunlin

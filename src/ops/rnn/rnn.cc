@@ -172,6 +172,12 @@ Status Infer(Cell cell, const RnnAttrs& attrs, InferContext& ctx) {
   int64_t GH = kUnknownDim;
   TRY(Match(ctx, kR, {&D, &GH, &H}, "R"));
   TRY(Match(ctx, kW, {&D, &GH, &I}, "W"));
+  // Empty tensors can have extents beyond all memory, and sizes of zero would make them fit.
+  constexpr int64_t kMaxExtent = int64_t{1} << 31;
+  for (const int64_t extent : {S, B, I, H})
+    if (extent > kMaxExtent)
+      return Fail(Code::kInvalidArgument, "an extent of {} is too large", extent);
+  if (I == 0 || H == 0) return Fail(Code::kInvalidArgument, "input size {}, hidden size {}", I, H);
   if (IsKnown(H)) TRY(Unify(GH, gates * H, "W and R: gates times hidden size"));
   int64_t biases = IsKnown(H) ? 2 * gates * H : kUnknownDim,
           peepholes = IsKnown(H) ? 3 * H : kUnknownDim;

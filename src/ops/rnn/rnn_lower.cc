@@ -154,6 +154,7 @@ Status RnnKernel::Prepare(LowerContext& ctx) {
 }
 
 Status RnnKernel::Run(RunContext& ctx) const {
+  if (g_.B == 0) return {};
   auto* lengths = reinterpret_cast<int64_t*>(static_cast<std::byte*>(ctx.scratch()) +
                                              size_t(g_.D) * DirectionBytes());
   for (int64_t b = 0; b < g_.B; ++b) lengths[b] = TRY(LengthOf(ctx, g_, b));

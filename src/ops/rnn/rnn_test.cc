@@ -182,5 +182,21 @@ TEST(Recurrent, InferenceCopesWithAnything) {
   }
 }
 
+TEST(Recurrent, ExtentsOfEmptyTensorsCannotMakeItLoopForAges) {
+  OpTest steps("GRU"), hidden("GRU");
+  // 2^40 steps of a batch of none: refused; 2^31: nothing to do.
+  steps.Input(Tensor::Zeros(DType::kF32, {int64_t{1} << 40, 0, 2}).value());
+  steps.Const(RandomF32({1, 9, 2})).Const(RandomF32({1, 9, 3}));
+  EXPECT_EQ(steps.Infer().error().code, Code::kInvalidArgument);
+  OpTest many("GRU");
+  many.Input(Tensor::Zeros(DType::kF32, {int64_t{1} << 31, 0, 2}).value());
+  many.Const(RandomF32({1, 9, 2})).Const(RandomF32({1, 9, 3}));
+  EXPECT_TRUE(many.Kernel({}).has_value());
+
+  hidden.Input(RandomF32({1, 1, 2})).Const(RandomF32({1, 0, 2}));
+  hidden.Const(Tensor::Zeros(DType::kF32, {1, 0, int64_t{1} << 40}).value());
+  EXPECT_EQ(hidden.Infer().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin

@@ -159,6 +159,7 @@ struct SequenceLength {
 // Copies [rows, extent] of `from` (piece elements each) into [rows, stride] of `to`.
 void CopyRows(DType dtype, const std::byte* from, int64_t from_stride, std::byte* to,
               int64_t to_stride, int64_t rows, int64_t piece) {
+  if (piece == 0) return;  // however many rows of nothing
   const int64_t size = DTypeBits(dtype) / 8;
   for (int64_t r = 0; r < rows; ++r) {
     const std::byte* a = from + r * from_stride * size;
@@ -208,6 +209,11 @@ struct SplitToSequence {
 
   // The lengths of the pieces of an extent.
   static Result<std::vector<int64_t>> Lengths(RunContext& ctx, int64_t extent) {
+    // Extents of empty tensors can be beyond all memory.
+    constexpr int64_t kMaxItems = int64_t{1} << 24;
+    if (extent > kMaxItems)
+      return Fail(Code::kResourceExhausted, "an extent of {} to split, at most {} is allowed",
+                  extent, kMaxItems);
     if (!ctx.has(1)) return std::vector<int64_t>(size_t(extent), 1);
     const Tensor split = TRY(ctx.TakeInput(1));
     std::vector<int64_t> lengths = TRY(ToInts(split));

@@ -110,5 +110,11 @@ TEST(Optional, SaysWhetherItHoldsSomething) {
   EXPECT_EQ(get.Reference()->sequences[0].items.size(), 3u);
 }
 
+TEST(Sequence, RefusesMorePiecesThanMemoryHolds) {
+  OpTest t("SplitToSequence");
+  t.Input(Tensor::Zeros(DType::kF32, {int64_t{1} << 50, 0}).value());
+  EXPECT_EQ(t.Reference().error().code, Code::kResourceExhausted);
+}
+
 }  // namespace
 }  // namespace dunlin

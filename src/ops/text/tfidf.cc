@@ -122,6 +122,7 @@ Status TfIdfVectorizer::Reference(const Attrs& a, RunContext& ctx) {
   const TensorView& x = ctx.in(0);
   TensorView& y = ctx.out(0);
   const int64_t length = x.dims.back(), outputs = Outputs(a), rows = x.rank() == 2 ? x.dims[0] : 1;
+  if (y.count() == 0) return {};
   std::fill_n(y.mut<float>(), y.count(), 0.0f);
   const auto strings = MakePool(a, a.pool_strings);
   const auto integers = MakePool(a, a.pool_int64s);
