@@ -8,6 +8,7 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
 #include "kernels/activation-inl.h"
+#include "kernels/gemm_partial-inl.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,18 +17,6 @@ namespace {
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 constexpr D d;
-
-// Part of a vector without touching what lies behind it.
-HWY_INLINE V LoadPart(const float* p, size_t n) {
-  HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(float)] = {};
-  for (size_t i = 0; i < n; ++i) part[i] = p[i];
-  return hn::Load(d, part);
-}
-HWY_INLINE void StorePart(V v, float* p, size_t n) {
-  HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(v, d, part);
-  for (size_t i = 0; i < n; ++i) p[i] = part[i];
-}
 
 template <class F>
 HWY_INLINE void MapLoop(const float* x, float* y, size_t n, const F& f) {
@@ -42,7 +31,7 @@ HWY_INLINE void MapLoop(const float* x, float* y, size_t n, const F& f) {
     hn::StoreU(v3, d, y + i + 3 * lanes);
   }
   for (; i + lanes <= n; i += lanes) hn::StoreU(f(hn::LoadU(d, x + i)), d, y + i);
-  if (i < n) StorePart(f(LoadPart(x + i, n - i)), y + i, n - i);
+  if (i < n) StorePartial(d, f(LoadPartial(d, x + i, n - i)), y + i, n - i);
 }
 
 // log(1 + e) for e in [0, 1], relatively exact for small e: the rounding of 1 + e is divided out.
@@ -157,8 +146,8 @@ HWY_INLINE void RowLoop(const float* pa, const float* pb, size_t cols, const F& 
           lanes);
   if (i < cols)
     store(i,
-          f(kWalkA ? LoadPart(pa + i, cols - i) : fixed_a,
-            kWalkB ? LoadPart(pb + i, cols - i) : fixed_b),
+          f(kWalkA ? LoadPartial(d, pa + i, cols - i) : fixed_a,
+            kWalkB ? LoadPartial(d, pb + i, cols - i) : fixed_b),
           cols - i);
 }
 
@@ -186,7 +175,7 @@ void CombineImpl(BinaryOp op, Strided a, Strided b, float* y, int64_t rows, int6
         if (n == hn::Lanes(d))
           hn::StoreU(v, d, out + i);
         else
-          StorePart(v, out + i, n);
+          StorePartial(d, v, out + i, n);
       };
     });
   };
@@ -287,9 +276,10 @@ void AffineColumnsImpl(const float* x, const float* scale, const float* shift, f
       hn::StoreU(hn::MulAdd(hn::LoadU(d, in + i), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i)),
                  d, out + i);
     if (i < n)
-      StorePart(hn::MulAdd(LoadPart(in + i, n - i), LoadPart(scale + i, n - i),
-                           LoadPart(shift + i, n - i)),
-                out + i, n - i);
+      StorePartial(d,
+                   hn::MulAdd(LoadPartial(d, in + i, n - i), LoadPartial(d, scale + i, n - i),
+                              LoadPartial(d, shift + i, n - i)),
+                   out + i, n - i);
   }
 }
 

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/reduce.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
 #include "hwy/highway.h"
+#include "kernels/gemm_partial-inl.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,16 +18,9 @@ using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 constexpr D d;
 
-HWY_INLINE V LoadPart(const float* p, size_t n, float fill) {
-  HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(hn::Set(d, fill), d, part);
-  for (size_t i = 0; i < n; ++i) part[i] = p[i];
-  return hn::Load(d, part);
-}
-HWY_INLINE void StorePart(V v, float* p, size_t n) {
-  HWY_ALIGN float part[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(v, d, part);
-  for (size_t i = 0; i < n; ++i) p[i] = part[i];
+// The first n lanes from memory, the others `fill`.
+HWY_INLINE V LoadOr(const float* p, size_t n, float fill) {
+  return hn::IfThenElse(hn::FirstN(d, n), LoadPartial(d, p, n), hn::Set(d, fill));
 }
 
 // NaN in either operand gives NaN.
@@ -76,6 +70,17 @@ HWY_INLINE float Lanes<Summing>(V v) {
   return hn::GetLane(hn::SumOfLanes(d, v));
 }
 
+template <>
+HWY_INLINE float Lanes<Maximum>(V v) {
+  return hn::AllTrue(d, hn::Eq(v, v)) ? hn::GetLane(hn::MaxOfLanes(d, v))
+                                      : std::numeric_limits<float>::quiet_NaN();
+}
+template <>
+HWY_INLINE float Lanes<Minimum>(V v) {
+  return hn::AllTrue(d, hn::Eq(v, v)) ? hn::GetLane(hn::MinOfLanes(d, v))
+                                      : std::numeric_limits<float>::quiet_NaN();
+}
+
 template <class R>
 HWY_INLINE float ReduceRow(const float* x, size_t n) {
   const size_t lanes = hn::Lanes(d);
@@ -89,7 +94,7 @@ HWY_INLINE float ReduceRow(const float* x, size_t n) {
     a3 = R::Take(a3, hn::LoadU(d, x + i + 3 * lanes));
   }
   for (; i + lanes <= n; i += lanes) a0 = R::Take(a0, hn::LoadU(d, x + i));
-  if (i < n) a1 = R::Take(a1, LoadPart(x + i, n - i, R::kStart));
+  if (i < n) a1 = R::Take(a1, LoadOr(x + i, n - i, R::kStart));
   return Lanes<R>(R::Join(R::Join(a0, a1), R::Join(a2, a3)));
 }
 
@@ -157,8 +162,8 @@ void ReduceColumnsImpl(ReduceOp op, const float* x, int64_t stride, int64_t n, i
       V a = start;
       const float* p = x + c;
       for (int64_t i = 0; i < n; ++i, p += stride)
-        a = R::Take(a, part == size_t(lanes) ? hn::LoadU(d, p) : LoadPart(p, part, R::kStart));
-      StorePart(Finish(op, a, count), y + c, part);
+        a = R::Take(a, part == size_t(lanes) ? hn::LoadU(d, p) : LoadOr(p, part, R::kStart));
+      StorePartial(d, Finish(op, a, count), y + c, part);
     }
   });
 }
@@ -184,9 +189,9 @@ void SoftmaxRowsImpl(bool log, const float* x, float* y, int64_t rows, int64_t c
     }
     for (; i + lanes <= n; i += lanes) sum0 = hn::Add(sum0, exponential(i));
     if (i < n) {
-      const V e = Exp(d, hn::Sub(LoadPart(x + i, n - i, kLowest), m));
+      const V e = Exp(d, hn::Sub(LoadOr(x + i, n - i, kLowest), m));
       sum1 = hn::Add(sum1, hn::IfThenElseZero(hn::FirstN(d, n - i), e));
-      if (!log) StorePart(e, y + i, n - i);
+      if (!log) StorePartial(d, e, y + i, n - i);
     }
     const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
     const V factor = hn::Set(d, 1.0f / sum), log_sum = Log(d, hn::Set(d, sum));
@@ -199,8 +204,8 @@ void SoftmaxRowsImpl(bool log, const float* x, float* y, int64_t rows, int64_t c
       hn::StoreU(finish(v, v), d, y + i);
     }
     if (i < n) {
-      const V v = LoadPart(from + i, n - i, 0);
-      StorePart(finish(v, v), y + i, n - i);
+      const V v = LoadPartial(d, from + i, n - i);
+      StorePartial(d, finish(v, v), y + i, n - i);
     }
   }
 }
@@ -217,11 +222,11 @@ void SoftmaxColumnsImpl(bool log, const float* x, float* y, int64_t stride, int6
     for (; c + lanes <= cols; c += lanes)
       hn::StoreU(f(hn::LoadU(d, p + c), c, size_t(lanes)), d, q + c);
     if (c < cols)
-      StorePart(f(LoadPart(p + c, size_t(cols - c), 0), c, size_t(cols - c)), q + c,
-                size_t(cols - c));
+      StorePartial(d, f(LoadPartial(d, p + c, size_t(cols - c)), c, size_t(cols - c)), q + c,
+                   size_t(cols - c));
   };
   const auto load = [&](const float* p, size_t part) HWY_ATTR {
-    return part == size_t(lanes) ? hn::LoadU(d, p) : LoadPart(p, part, 0);
+    return part == size_t(lanes) ? hn::LoadU(d, p) : LoadPartial(d, p, part);
   };
   for (int64_t i = 0; i < n; ++i) {
     const float* in = x + i * stride;
@@ -270,7 +275,7 @@ RowMoments MomentsImpl(const float* x, int64_t count, float epsilon, bool centre
     a3 = take(a3, hn::LoadU(d, x + i + 3 * lanes));
   }
   for (; i + lanes <= n; i += lanes) a0 = take(a0, hn::LoadU(d, x + i));
-  if (i < n) a1 = take(a1, LoadPart(x + i, n - i, mean));
+  if (i < n) a1 = take(a1, LoadOr(x + i, n - i, mean));
   const float squares = hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a0, a1), hn::Add(a2, a3))));
   return {mean, 1.0f / std::sqrt(squares / static_cast<float>(n) + epsilon)};
 }
@@ -283,7 +288,8 @@ void CentreAndScaleImpl(const float* x, float mean, float factor, float shift, f
   size_t i = 0;
   for (; i + lanes <= n; i += lanes)
     hn::StoreU(hn::MulAdd(hn::Sub(hn::LoadU(d, x + i), m), f, s), d, y + i);
-  if (i < n) StorePart(hn::MulAdd(hn::Sub(LoadPart(x + i, n - i, 0), m), f, s), y + i, n - i);
+  if (i < n)
+    StorePartial(d, hn::MulAdd(hn::Sub(LoadPartial(d, x + i, n - i), m), f, s), y + i, n - i);
 }
 
 void NormalizeRowsImpl(const float* x, const float* scale, const float* bias, float* y,
@@ -304,10 +310,11 @@ void NormalizeRowsImpl(const float* x, const float* scale, const float* bias, fl
                  y + i);
     }
     if (i < n) {
-      const V v = hn::Mul(hn::Sub(LoadPart(x + i, n - i, 0), mean), inverse);
-      StorePart(
-          hn::MulAdd(v, LoadPart(scale + i, n - i, 0), bias ? LoadPart(bias + i, n - i, 0) : zero),
-          y + i, n - i);
+      const V v = hn::Mul(hn::Sub(LoadPartial(d, x + i, n - i), mean), inverse);
+      StorePartial(d,
+                   hn::MulAdd(v, LoadPartial(d, scale + i, n - i),
+                              bias ? LoadPartial(d, bias + i, n - i) : zero),
+                   y + i, n - i);
     }
   }
 }
