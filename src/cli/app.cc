@@ -9,10 +9,12 @@
 
 #include "cli/bench.h"
 #include "cli/exit.h"
+#include "cli/infer.h"
 #include "cli/inspect.h"
 #include "cli/models.h"
 #include "cli/run.h"
 #include "dunlin/engine.h"
+#include "http/server.h"
 
 namespace dunlin::cli {
 namespace {
@@ -24,6 +26,8 @@ constexpr const char* kAbout =
     "  dunlin inspect models/ppocr_cls/1/model.onnx     what a model is and costs\n"
     "  dunlin run net.onnx --input cat.jpg --top-k 5    one inference\n"
     "  dunlin bench net.onnx --threads 2                latency, throughput\n"
+    "  dunlin serve --model-repository models           answer HTTP requests\n"
+    "  dunlin infer http://localhost:8000 ppocr_cls     ask a running server\n"
     "\n"
     "`dunlin COMMAND --help` tells all of a command and gives examples.";
 
@@ -217,6 +221,96 @@ void AddBench(Commands& commands, BenchCommand& c) {
       ->type_name("FILE");
 }
 
+void AddInfer(Commands& commands, InferCommand& c) {
+  CLI::App* app = commands.Add(
+      "infer", "Send one request to a server that speaks the Open Inference Protocol v2.",
+      "  dunlin infer http://localhost:8000 tiny_fashion --input boot.png --top-k 3\n"
+      "  dunlin infer http://localhost:8000 ppocr_cls --input x=x.npy --output-dir out",
+      [&c](Stage& s) { return Infer(c, s); });
+  app->add_option("URL", c.url, "Such as http://localhost:8000")->required();
+  app->add_option("MODEL", c.model, "Name of a model the server has")->required();
+  app->add_option("--model-version", c.version, "Default: the server's choice")->type_name("N");
+  app->add_option("--timeout", c.timeout_seconds, "Seconds to wait for each answer")
+      ->capture_default_str()
+      ->check(Quiet(CLI::Range(0.001, 86400.0)));
+  AddInputs(app, c.inputs);
+  AddImages(app, c.inputs.image);
+  AddOutputs(app, c.outputs);
+}
+
+void AddServe(Commands& commands, http::ServerOptions& o) {
+  CLI::App* app = commands.Add(
+      "serve",
+      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
+      "  dunlin serve --model-repository models\n"
+      "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
+      "ppocr_cls\n"
+      "  dunlin serve --model-repository models --http-port 9000 --metrics-port 9002",
+      [&o](Stage& s) {
+        s = Stage::kServer;
+        return http::RunServer(o);
+      });
+  app->add_option("--model-repository,--model-store", o.model_repository,
+                  "Folder of models: NAME/VERSION/model.onnx. Repeatable")
+      ->allow_extra_args(false)
+      ->required()
+      ->type_name("DIR");
+  using Mode = http::ModelControlMode;
+  Choice(app, "--model-control-mode", o.model_control_mode,
+         {{"none", Mode::kNone}, {"poll", Mode::kPoll}, {"explicit", Mode::kExplicit}},
+         "none: load everything at the start; poll: follow the folder; explicit: load on request "
+         "(none)");
+  app->add_option("--load-model", o.load_model,
+                  "With explicit: load this at the start ('*': all). Repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME");
+  const auto number = [app](const char* name, auto& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::NonNegativeNumber));
+  };
+  const auto port = [app](const char* name, int& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::Range(0, 65535)));
+  };
+  const auto flag = [app](const char* name, bool& value, const char* help) {
+    app->add_option(name, value, help)
+        ->default_str(value ? "true" : "false")
+        ->type_name("true|false");
+  };
+  number("--repository-poll-secs", o.repository_poll_secs, "With poll: how often");
+  number("--model-load-thread-count", o.model_load_thread_count, "Models loaded at once");
+  app->add_flag("--disable-auto-complete-config", o.disable_auto_complete_config,
+                "Require a full config.pbtxt");
+  flag("--strict-readiness", o.strict_readiness, "Ready only when every model is");
+  flag("--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
+  number("--max-queue-size", o.max_queue_size,
+         "Waiting requests per model, unless its configuration says");
+  flag("--allow-http", o.allow_http, "Serve HTTP");
+  app->add_option("--http-address", o.http_address, "IP address to listen on")
+      ->capture_default_str();
+  port("--http-port", o.http_port, "0: any free port, the log says which");
+  number("--http-thread-count", o.http_thread_count, "0: one per usable CPU, at most 8");
+  flag("--allow-grpc", o.allow_grpc, "Accepted; gRPC is not served yet");
+  port("--grpc-port", o.grpc_port, "Accepted; gRPC is not served yet");
+  flag("--allow-metrics", o.allow_metrics, "Serve Prometheus metrics");
+  app->add_option("--metrics-address", o.metrics_address, "Default: --http-address");
+  port("--metrics-port", o.metrics_port, "0: any free port");
+  number("--http-max-input-size", o.http_max_input_size, "Bytes of JSON or of a decompressed body");
+  number("--http-max-body-size", o.http_max_body_size, "Bytes of a whole request");
+  number("--http-max-inflight-size", o.http_max_inflight_size, "Bytes of all requests in progress");
+  number("--http-max-header-size", o.http_max_header_size, "Bytes of request line and headers");
+  number("--http-max-connections", o.http_max_connections, "Open connections");
+  number("--http-idle-timeout-secs", o.http_idle_timeout_secs,
+         "Close silent keep-alive connections after this");
+  number("--http-read-timeout-secs", o.http_read_timeout_secs,
+         "For a request's headers, and the longest gap in a body");
+  number("--exit-timeout-secs", o.exit_timeout_secs,
+         "After SIGTERM: how long accepted requests may take");
+  number("--log-verbose", o.log_verbose, "0: off");
+  flag("--log-info", o.log_info, "Log lines of level info");
+  Choice(app, "--log-format", o.log_format,
+         {{"text", http::LogFormat::kText}, {"json", http::LogFormat::kJson}},
+         "Of the log on stderr (text)");
+}
+
 void AddModels(Commands& commands, ModelsCommand& c) {
   CLI::App* models =
       commands.app->add_subcommand("models", "List the sample models, or fetch them with npm.");
@@ -281,10 +375,14 @@ int Dispatch(int argc, char** argv) {
   RunCommand run;
   InspectCommand inspect;
   BenchCommand bench;
+  InferCommand infer;
+  http::ServerOptions serve;
   ModelsCommand models;
+  AddServe(commands, serve);
   AddRun(commands, run);
   AddInspect(commands, inspect);
   AddBench(commands, bench);
+  AddInfer(commands, infer);
   AddModels(commands, models);
   commands.Add("ops", "List the operators that models may use.", "  dunlin ops", ListOperators);
   try {
