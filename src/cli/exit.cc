@@ -5,6 +5,8 @@ namespace dunlin::cli {
 Exit ExitFor(Stage stage, Code code) {
   if (code == Code::kUnimplemented && stage != Stage::kServer) return Exit::kUnsupported;
   if (code == Code::kResourceExhausted && stage != Stage::kServer) return Exit::kFailure;
+  // A folder that cannot be written.
+  if (code == Code::kFailedPrecondition) return Exit::kFailure;
   switch (stage) {
     case Stage::kLoad:
       return Exit::kModel;

@@ -26,7 +26,7 @@ class Workplace {
     const fs::path path = fs::path(dir) / (std::string(kTemporary) + std::to_string(::getpid()));
     fs::create_directories(path, error);
     if (error)
-      return Fail(Code::kUnavailable, "cannot make the folder {}: {}", path.string(),
+      return Fail(Code::kFailedPrecondition, "cannot make the folder {}: {}", path.string(),
                   error.message());
     return Workplace(path);
   }
@@ -108,7 +108,7 @@ Status Install(const fs::path& from, const SampleModel& model, const SampleFile&
   fs::create_directories(to.parent_path(), error);
   if (!error) fs::permissions(from, fs::perms(0644), error);
   if (!error) fs::rename(from, to, error);
-  if (error) return Fail(Code::kUnavailable, "cannot write {}: {}", to.string(), error.message());
+  if (error) return Fail(Code::kFailedPrecondition, "cannot write {}: {}", to.string(), error.message());
   return {};
 }
 

@@ -24,7 +24,7 @@ Status WriteAll(int fd, const std::string& path, std::span<const std::byte> byte
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Fail(Code::kUnavailable, "cannot write {}: {}", path, std::strerror(errno));
+    if (n <= 0) return Fail(Code::kFailedPrecondition, "cannot write {}: {}", path, std::strerror(errno));
     done += size_t(n);
   }
   return {};
@@ -81,7 +81,7 @@ Status WriteFile(const std::string& path, std::span<const std::byte> bytes) {
   {
     const Descriptor file{::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)};
     if (file.fd < 0)
-      return Fail(Code::kUnavailable, "cannot write {}: {}", path, std::strerror(errno));
+      return Fail(Code::kFailedPrecondition, "cannot write {}: {}", path, std::strerror(errno));
     if (Status s = WriteAll(file.fd, path, bytes); !s) {
       ::unlink(part.c_str());
       return s;
@@ -90,7 +90,7 @@ Status WriteFile(const std::string& path, std::span<const std::byte> bytes) {
   if (::rename(part.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::unlink(part.c_str());
-    return Fail(Code::kUnavailable, "cannot write {}: {}", path, std::strerror(reason));
+    return Fail(Code::kFailedPrecondition, "cannot write {}: {}", path, std::strerror(reason));
   }
   return {};
 }

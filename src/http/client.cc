@@ -11,8 +11,8 @@
 #include <cstring>
 #include <optional>
 
+#include "base/json_writer.h"
 #include "http/json_read.h"
-#include "http/json_write.h"
 #include "http/message.h"
 #include "http/tensor_bytes.h"
 #include "serve/datatype.h"
@@ -330,11 +330,11 @@ Result<std::vector<NamedTensor>> Client::Infer(const std::string& model, const s
     json.BeginObject().Key("name").String(input.name).Key("datatype").String(datatype);
     json.Key("shape").BeginArray();
     for (const int64_t extent : t.dims()) json.Number(extent);
-    json.EndArray().Key("parameters").BeginObject();
-    json.Key("binary_data_size").Number(binary.size() - before).EndObject().EndObject();
+    json.End().Key("parameters").BeginObject();
+    json.Key("binary_data_size").Number(binary.size() - before).End().End();
   }
-  json.EndArray().Key("parameters").BeginObject().Key("binary_data_output").Bool(true);
-  const std::string header = json.EndObject().EndObject().Take();
+  json.End().Key("parameters").BeginObject().Key("binary_data_output").Bool(true);
+  const std::string header = json.End().End().Take();
 
   WireRequest request(wire::verb::post, ModelPath(model, version) + "/infer", 11, header + binary);
   request.set(kHeaderLength, std::to_string(header.size()));

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -78,7 +79,7 @@ class Case(unittest.TestCase):
 
 
 class Help(Case):
-    COMMANDS = ["run", "inspect", "bench", "models", "models list", "models fetch", "ops"]
+    COMMANDS = ["serve", "run", "inspect", "bench", "infer", "models", "models list", "models fetch", "ops"]
 
     def test_lists_every_command_and_the_exit_codes(self):
         text = self.succeeds("--help")
@@ -339,6 +340,10 @@ class Models(Case):
         self.fails(SERVER, "check the network", *self.words(), env=self.env())
         self.assertEqual(self.files(), [])
 
+    def test_a_folder_that_cannot_be_written_is_a_failure(self):
+        self.npm(self.PACKS % "hello")
+        self.fails(FAILURE, "cannot make the folder", *self.words()[:4], "/dev/null/x", *self.words()[5:], env=self.env())
+
     def test_without_npm_the_error_says_what_to_install(self):
         self.fails(SERVER, "apt-get install npm", *self.words(), env={"PATH": str(self.bin)})
 
@@ -362,6 +367,71 @@ class Models(Case):
         self.succeeds(*self.words(), env=self.env())
         self.assertTrue(json.loads(self.succeeds(*listing))[0]["present"])
         self.assertIn("ppocr_det", self.succeeds("models", "list", cwd=self.folder))
+
+
+class Infer(Case):
+    """Against the real server on a free port; the server's own behaviour is tested elsewhere."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.repository = tempfile.TemporaryDirectory()
+        version = pathlib.Path(cls.repository.name) / "tiny_fashion/1"
+        version.mkdir(parents=True)
+        (version / "model.onnx").write_bytes(TINY.read_bytes())
+        cls.server = subprocess.Popen([DUNLIN, "serve", "--model-repository", cls.repository.name, "--http-address",
+                                       "127.0.0.1", "--http-port", "0", "--allow-metrics", "false", "--log-format", "json"],
+                                      stderr=subprocess.PIPE)
+        cls.url = None
+        for line in cls.server.stderr:
+            text = line.decode()
+            if '"http_port"' in text:
+                cls.url = f"http://127.0.0.1:{json.loads(text)['http_port']}"
+                break
+        cls.drain = threading.Thread(target=cls.server.stderr.read)
+        cls.drain.start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.send_signal(signal.SIGTERM)
+        cls.code = cls.server.wait(timeout=60)
+        cls.drain.join()
+        cls.server.stderr.close()
+        cls.repository.cleanup()
+        assert cls.code == OK, f"the server ended with {cls.code}"
+
+    def test_says_what_run_says(self):
+        words = ["--input", ASSETS / "tiny_fashion_boot.png", "--top-k", 3, "--labels", ASSETS / "tiny_fashion_labels.txt"]
+        self.assertEqual(self.succeeds("infer", self.url, "tiny_fashion", *words), self.succeeds("run", TINY, *words))
+
+    def test_writes_the_same_files_as_run(self):
+        for name, words in (("a", ["infer", self.url, "tiny_fashion"]), ("b", ["run", TINY])):
+            self.succeeds(*words, "--shape", "2,1,28,28", "--seed", 3, "--output-dir", self.folder / name)
+        served, ran = (npy(self.folder / name / "probabilities.npy") for name in "ab")
+        self.assertEqual(served[:2], ran[:2])
+        for a, b in zip(array.array("f", served[2]), array.array("f", ran[2])):
+            self.assertAlmostEqual(a, b, places=6)
+
+    def test_the_servers_refusals_are_server_errors(self):
+        self.fails(SERVER, "unknown model: 'nope'", "infer", self.url, "nope")
+        self.fails(SERVER, "version 7", "infer", self.url, "tiny_fashion", "--model-version", "7")
+        self.fails(SERVER, "unexpected shape", "infer", self.url, "tiny_fashion", "--shape", "1,1,28,27")
+
+    def test_files_that_do_not_fit_are_input_errors_before_anything_is_sent(self):
+        self.fails(INPUT, "No such file", "infer", self.url, "tiny_fashion", "--input", "/no/such.npy")
+
+    def test_an_absent_server_and_a_wrong_url_say_what_to_do(self):
+        self.fails(SERVER, "is the server running?", "infer", "http://127.0.0.1:1", "tiny_fashion")
+        self.fails(SERVER, "http://localhost:8000", "infer", "http://", "tiny_fashion")
+
+
+class Serve(Case):
+    def test_a_repository_that_is_not_there_is_a_server_error(self):
+        error = dunlin("serve", "--model-repository", "/no/such/folder", "--http-port", 0, "--metrics-port", 0)
+        self.assertEqual(error.returncode, SERVER)
+        self.assertIn("/no/such/folder", error.stderr.decode().splitlines()[-1])
+
+    def test_a_repository_must_be_named(self):
+        self.fails(USAGE, "--model-repository is required", "serve")
 
 
 if __name__ == "__main__":
