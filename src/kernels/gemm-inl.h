@@ -19,13 +19,17 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Rows of the largest tile for panels of 1, 2, … vectors. Per step of k a tile does rows * width
 // multiply-adds on rows + width loads, with rows * width accumulators that must cover latency x
 // throughput of the multiply-add (4 x 2) and fit the registers beside `width` vectors of B and one
-// broadcast: 32 registers with AVX-512, 16 below.
+// broadcast: 32 registers with AVX-512, 16 below. More rows than there are address registers cost a
+// load of the row's pointer per step; a width of 1 has no loads to spare for that, so it takes
+// several steps (kNarrowUnroll) with one.
 #if HWY_TARGET <= HWY_AVX3
 constexpr int kMaxPanelWidth = 4;
-constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 14, 14, 9, 6};
+constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 14, 12, 9, 6};
+constexpr size_t kNarrowUnroll = 4;
 #else
 constexpr int kMaxPanelWidth = 2;
 constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 12, 6};
+constexpr size_t kNarrowUnroll = 2;
 #endif
 constexpr int kMaxTileRows = 14;
 
@@ -71,20 +75,32 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
     const float* a[kRows];
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) a[i] = tap_rows[i] + t.k_begin;
-    for (size_t k = 0; k < t.k; ++k) {
-      V bv[kWidth];
+    // kSteps rows of b at once.
+    const auto steps = [&]<size_t kSteps>(size_t k) HWY_ATTR {
+      V bv[kSteps][kWidth];
 #pragma GCC unroll 16
-      for (int j = 0; j < kWidth; ++j) bv[j] = hn::LoadU(d, b + size_t(j) * lanes);
-      b += b_stride;
-      __builtin_prefetch(ahead, 0, 2);  // to the second level
-      ahead += ahead_step;
+      for (size_t u = 0; u < kSteps; ++u) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) bv[u][j] = hn::LoadU(d, b + size_t(j) * lanes);
+        b += b_stride;
+        __builtin_prefetch(ahead, 0, 2);  // to the second level
+        ahead += ahead_step;
+      }
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
-        const V av = hn::Set(d, a[i][k]);
 #pragma GCC unroll 16
-        for (int j = 0; j < kWidth; ++j) acc[i][j] = hn::MulAdd(av, bv[j], acc[i][j]);
+        for (size_t u = 0; u < kSteps; ++u) {
+          const V av = hn::Set(d, a[i][k + u]);
+#pragma GCC unroll 16
+          for (int j = 0; j < kWidth; ++j) acc[i][j] = hn::MulAdd(av, bv[u][j], acc[i][j]);
+        }
       }
-    }
+    };
+    size_t k = 0;
+    constexpr size_t kUnroll = kWidth == 1 ? kNarrowUnroll : 1;
+    for (; k + kUnroll <= t.k; k += kUnroll) steps.template operator()<kUnroll>(k);
+    if constexpr (kUnroll > 1)
+      for (; k < t.k; ++k) steps.template operator()<1>(k);
   }
 
   const size_t tail_at = (kWidth - 1) * lanes;
