@@ -108,7 +108,8 @@ Status Install(const fs::path& from, const SampleModel& model, const SampleFile&
   fs::create_directories(to.parent_path(), error);
   if (!error) fs::permissions(from, fs::perms(0644), error);
   if (!error) fs::rename(from, to, error);
-  if (error) return Fail(Code::kFailedPrecondition, "cannot write {}: {}", to.string(), error.message());
+  if (error)
+    return Fail(Code::kFailedPrecondition, "cannot write {}: {}", to.string(), error.message());
   return {};
 }
 

@@ -24,7 +24,8 @@ Status WriteAll(int fd, const std::string& path, std::span<const std::byte> byte
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n = ::write(fd, bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Fail(Code::kFailedPrecondition, "cannot write {}: {}", path, std::strerror(errno));
+    if (n <= 0)
+      return Fail(Code::kFailedPrecondition, "cannot write {}: {}", path, std::strerror(errno));
     done += size_t(n);
   }
   return {};

@@ -85,7 +85,8 @@ Result<std::vector<std::string>> SaveOutputs(const std::string& dir,
                                              std::span<const NamedValue> outputs) {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
-  if (error) return Fail(Code::kFailedPrecondition, "cannot make the folder {}: {}", dir, error.message());
+  if (error)
+    return Fail(Code::kFailedPrecondition, "cannot make the folder {}: {}", dir, error.message());
   std::vector<std::string> paths;
   std::set<std::string> taken;
   const auto save = [&](std::string name, const Tensor& t) -> Status {
