@@ -33,6 +33,9 @@ class CheckLayers(unittest.TestCase):
         [problem] = self.problems({"tensor/a.h": "#  include <boost/asio.hpp>\n"})
         self.assertIn("only http", problem)
 
+    def test_a_library_in_quotes_is_a_library(self):
+        self.assertEqual(len(self.problems({"tensor/a.h": '#include "boost/a.h"\n', "http/b.h": '#include "boost/a.h"\n'})), 1)
+
     def test_an_include_without_a_layer_is_refused(self):
         self.assertEqual(len(self.problems({"base/a.h": '#include "b.h"\n'})), 1)
 
