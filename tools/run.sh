@@ -61,7 +61,7 @@ $(list_models)
 Served:
   $url/v2                       inference, Open Inference Protocol v2 over HTTP
   $url/v2/models/tiny_fashion   inputs and outputs of one model
-  http://localhost:$((port + 2))/metrics          Prometheus metrics
+  http://localhost:$((port + 2))/metrics                  Prometheus metrics
 
 Try, in another terminal in this folder:
 
@@ -74,7 +74,7 @@ TEXT
 
 server=
 stop() {
-  trap - INT TERM EXIT
+  trap - INT TERM HUP EXIT
   [[ -n $server ]] || return 0
   kill -TERM "$server" 2>/dev/null || true
   wait "$server" || die "the server ended with code $?"
@@ -86,11 +86,11 @@ tools/build.sh release dunlin
 step "shipped model" lay_out_tiny
 step "sample models" fetch_samples
 say "server"
-# In the background so that signals reach this shell at once; it stops the server.
-"$dunlin" serve --model-repository "$repository" --http-port "$port" --grpc-port $((port + 1)) \
+# In a session of its own: Ctrl-C reaches this shell, which asks the server once, and waits while it finishes.
+setsid "$dunlin" serve --model-repository "$repository" --http-port "$port" --grpc-port $((port + 1)) \
   --metrics-port $((port + 2)) --exit-on-error false --strict-readiness false --log-info false &
 server=$!
-trap 'stop; exit 0' INT TERM
+trap 'echo "stopping"; stop; echo "stopped"; exit 0' INT TERM HUP
 trap stop EXIT
 wait_until_ready
 show
