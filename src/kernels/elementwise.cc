@@ -5,8 +5,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/elementwise.cc"
-#include "hwy/foreach_target.h"  // must come before highway.h
-#include "hwy/highway.h"
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
 #include "kernels/activation-inl.h"
 #include "kernels/gemm_partial-inl.h"
 #include "kernels/math-inl.h"
@@ -41,9 +42,39 @@ HWY_INLINE V Log1pOfExp(V e) {
   return hn::IfThenElse(hn::Eq(rounded, hn::Zero(d)), e, scaled);
 }
 
+// The operators with parameters.
+void MapParametric(const UnaryParams& p, const float* x, float* y, size_t n) {
+  const V zero = hn::Zero(d), one = hn::Set(d, 1.0f), a = hn::Set(d, p.a), b = hn::Set(d, p.b);
+  const auto map = [&](const auto& f) HWY_ATTR { MapLoop(x, y, n, f); };
+  switch (p.op) {
+    case UnaryOp::kLeakyRelu:
+      return map([&](V v) HWY_ATTR { return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, a), v); });
+    case UnaryOp::kElu:
+      return map([&](V v) HWY_ATTR {
+        const V e = hn::Mul(a, hn::Sub(Exp(d, hn::Mul(v, b)), one));
+        return hn::IfThenElse(hn::Lt(v, zero), e, v);
+      });
+    case UnaryOp::kSelu:
+      return map([&](V v) HWY_ATTR {
+        const V e = hn::Mul(a, hn::Sub(Exp(d, v), one));
+        return hn::Mul(b, hn::IfThenElse(hn::Lt(v, zero), e, v));
+      });
+    case UnaryOp::kThresholdedRelu:
+      return map([&](V v) HWY_ATTR { return hn::IfThenZeroElse(hn::Le(v, a), v); });
+    case UnaryOp::kHardSigmoid:
+      return map([&](V v) HWY_ATTR { return Limit(hn::MulAdd(v, a, b), zero, one); });
+    case UnaryOp::kSwish:
+      return map([&](V v) HWY_ATTR { return hn::Mul(v, Sigmoid(d, hn::Mul(v, a))); });
+    case UnaryOp::kClip:
+      return map([&](V v) HWY_ATTR { return Limit(v, a, b); });
+    default:
+      return;
+  }
+}
+
 void MapImpl(const UnaryParams& p, const float* x, float* y, int64_t count) {
   const auto n = static_cast<size_t>(count);
-  const V zero = hn::Zero(d), one = hn::Set(d, 1.0f), a = hn::Set(d, p.a), b = hn::Set(d, p.b);
+  const V zero = hn::Zero(d), one = hn::Set(d, 1.0f);
   const auto map = [&](const auto& f) HWY_ATTR { MapLoop(x, y, n, f); };
   switch (p.op) {
     case UnaryOp::kAbs:
@@ -102,26 +133,8 @@ void MapImpl(const UnaryParams& p, const float* x, float* y, int64_t count) {
       return map([](V v) HWY_ATTR { return Activate<Activation::kHardSwish>(d, v, 0, 0); });
     case UnaryOp::kRelu:
       return map([&](V v) HWY_ATTR { return hn::Max(zero, v); });
-    case UnaryOp::kLeakyRelu:
-      return map([&](V v) HWY_ATTR { return hn::IfThenElse(hn::Lt(v, zero), hn::Mul(v, a), v); });
-    case UnaryOp::kElu:
-      return map([&](V v) HWY_ATTR {
-        const V e = hn::Mul(a, hn::Sub(Exp(d, hn::Mul(v, b)), one));
-        return hn::IfThenElse(hn::Lt(v, zero), e, v);
-      });
-    case UnaryOp::kSelu:
-      return map([&](V v) HWY_ATTR {
-        const V e = hn::Mul(a, hn::Sub(Exp(d, v), one));
-        return hn::Mul(b, hn::IfThenElse(hn::Lt(v, zero), e, v));
-      });
-    case UnaryOp::kThresholdedRelu:
-      return map([&](V v) HWY_ATTR { return hn::IfThenZeroElse(hn::Le(v, a), v); });
-    case UnaryOp::kHardSigmoid:
-      return map([&](V v) HWY_ATTR { return Limit(hn::MulAdd(v, a, b), zero, one); });
-    case UnaryOp::kSwish:
-      return map([&](V v) HWY_ATTR { return hn::Mul(v, Sigmoid(d, hn::Mul(v, a))); });
-    case UnaryOp::kClip:
-      return map([&](V v) HWY_ATTR { return Limit(v, a, b); });
+    default:
+      return MapParametric(p, x, y, n);
   }
 }
 

@@ -6,8 +6,9 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/reduce.cc"
-#include "hwy/foreach_target.h"  // must come before highway.h
-#include "hwy/highway.h"
+#include <hwy/foreach_target.h>  // must come before highway.h
+#include <hwy/highway.h>
+
 #include "kernels/gemm_partial-inl.h"
 #include "kernels/math-inl.h"
 
@@ -194,7 +195,7 @@ void SoftmaxRowsImpl(bool log, const float* x, float* y, int64_t rows, int64_t c
       if (!log) StorePartial(d, e, y + i, n - i);
     }
     const float sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(sum0, sum1)));
-    const V factor = hn::Set(d, 1.0f / sum), log_sum = Log(d, hn::Set(d, sum));
+    const V factor = hn::Set(d, 1.0f / sum), log_sum = log ? Log(d, hn::Set(d, sum)) : factor;
     const auto finish = [&](V of_x, V of_y) HWY_ATTR {
       return log ? hn::Sub(hn::Sub(of_x, m), log_sum) : hn::Mul(of_y, factor);
     };
@@ -254,6 +255,29 @@ void SoftmaxColumnsImpl(bool log, const float* x, float* y, int64_t stride, int6
     for (int64_t i = 0; i < n; ++i)
       each(y + i * stride, y + i * stride,
            [&](V v, int64_t c, size_t part) HWY_ATTR { return hn::Mul(v, load(sums + c, part)); });
+  }
+}
+
+int64_t IndexOfFirst(const float* x, int64_t n, float value) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const V v = hn::Set(d, value);
+  // NaN is what does not equal itself (Ne is an ordered comparison on some targets).
+  const bool nan = value != value;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const V u = hn::LoadU(d, x + i);
+    const intptr_t at = hn::FindFirstTrue(d, nan ? hn::Not(hn::Eq(u, u)) : hn::Eq(u, v));
+    if (at >= 0) return i + at;
+  }
+  while (i < n && (nan ? x[i] == x[i] : x[i] != value)) ++i;
+  return i;
+}
+
+void ArgRowsImpl(ReduceOp op, const float* x, int64_t rows, int64_t n, int64_t* y) {
+  for (int64_t r = 0; r < rows; ++r, x += n) {
+    const float best = op == ReduceOp::kMax ? ReduceRow<Maximum>(x, static_cast<size_t>(n))
+                                            : ReduceRow<Minimum>(x, static_cast<size_t>(n));
+    y[r] = IndexOfFirst(x, n, best);
   }
 }
 
@@ -330,6 +354,7 @@ HWY_EXPORT(ReduceRowsImpl);
 HWY_EXPORT(ReduceColumnsImpl);
 HWY_EXPORT(SoftmaxRowsImpl);
 HWY_EXPORT(SoftmaxColumnsImpl);
+HWY_EXPORT(ArgRowsImpl);
 HWY_EXPORT(MomentsImpl);
 HWY_EXPORT(CentreAndScaleImpl);
 HWY_EXPORT(NormalizeRowsImpl);
@@ -347,6 +372,9 @@ void SoftmaxRowsF32(bool log, const float* x, float* y, int64_t rows, int64_t n)
 void SoftmaxColumnsF32(bool log, const float* x, float* y, int64_t stride, int64_t n, int64_t cols,
                        float* scratch) {
   HWY_DYNAMIC_DISPATCH(SoftmaxColumnsImpl)(log, x, y, stride, n, cols, scratch);
+}
+void ArgRowsF32(ReduceOp op, const float* x, int64_t rows, int64_t n, int64_t* y) {
+  HWY_DYNAMIC_DISPATCH(ArgRowsImpl)(op, x, rows, n, y);
 }
 RowMoments MomentsF32(const float* x, int64_t n, float epsilon, bool centred) {
   return HWY_DYNAMIC_DISPATCH(MomentsImpl)(x, n, epsilon, centred);

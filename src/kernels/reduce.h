@@ -19,6 +19,10 @@ void ReduceRowsF32(ReduceOp op, const float* x, int64_t stride, int64_t rows, in
 void ReduceColumnsF32(ReduceOp op, const float* x, int64_t stride, int64_t n, int64_t cols,
                       float* y);
 
+// y[r] = the index of the first largest (kMax) or smallest (kMin) of n > 0 elements of row r; the
+// first NaN when there is one.
+void ArgRowsF32(ReduceOp op, const float* x, int64_t rows, int64_t n, int64_t* y);
+
 // Softmax of rows of n > 0 elements; in place allowed. Within 2e-6 relative plus 1e-7. `log`: the
 // logarithm of it, within 1e-5 * max(1, |y|).
 void SoftmaxRowsF32(bool log, const float* x, float* y, int64_t rows, int64_t n);

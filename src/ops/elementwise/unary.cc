@@ -222,7 +222,13 @@ struct ShrinkFn {
   template <class C>
   C operator()(C x) const {
     const double v = double(x);
-    return static_cast<C>(v < -a.lambd ? v + a.bias : v > a.lambd ? v - a.bias : 0);
+    const double y = v < -a.lambd ? v + a.bias : v > a.lambd ? v - a.bias : 0;
+    if constexpr (std::is_integral_v<C>) {
+      // Integers wrap; beyond 2^63 there is nothing sensible to give.
+      return y > -0x1p63 && y < 0x1p63 ? static_cast<C>(static_cast<int64_t>(y)) : x;
+    } else {
+      return y;
+    }
   }
 };
 

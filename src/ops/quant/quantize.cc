@@ -83,7 +83,7 @@ Result<Granularity> Resolve(std::string_view name, const LinearAttrs& a, const D
   for (int i = 0; fits && i < x.rank(); ++i) {
     const int64_t extent = x[size_t(i)];
     const int64_t wanted =
-        i == axis && IsKnown(extent) ? (extent + a.block_size - 1) / a.block_size : extent;
+        i == axis && IsKnown(extent) ? (extent == 0 ? 0 : (extent - 1) / a.block_size + 1) : extent;
     fits = !differ(wanted, scale[size_t(i)]);
   }
   if (!fits)
@@ -93,7 +93,7 @@ Result<Granularity> Resolve(std::string_view name, const LinearAttrs& a, const D
   g.block = a.block_size;
   g.per_inner = 1;
   g.per_axis = g.split.inner;
-  g.per_outer = (g.split.axis + g.block - 1) / g.block * g.split.inner;
+  g.per_outer = (g.split.axis == 0 ? 0 : (g.split.axis - 1) / g.block + 1) * g.split.inner;
   return g;
 }
 

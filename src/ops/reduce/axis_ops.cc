@@ -1,5 +1,6 @@
 // ArgMax, ArgMin, CumSum and TopK: work along one axis that is more than a reduction to a number.
-#include "ops/elementwise/numeric.h"
+#include "kernels/reduce.h"
+#include "ops/elementwise/lower.h"
 #include "ops/reduce/axes.h"
 #include "ops/reduce/reduce.h"
 
@@ -17,6 +18,25 @@ bool Below(const T& a, const T& b) {
   return Above(b, a);
 }
 
+// Rows of f32 that lie together.
+class FastArg final : public Kernel {
+ public:
+  FastArg(ReduceOp op, int64_t rows, int64_t n) : op_(op), rows_(rows), n_(n) {}
+  std::string_view name() const override { return "arg.rows"; }
+  Status Run(RunContext& ctx) const override {
+    const auto* x = static_cast<const float*>(ctx.in(0).data);
+    auto* y = static_cast<int64_t*>(ctx.out(0).data);
+    ctx.ParallelFor(rows_, std::max<int64_t>(1, kCheapGrain / n_),
+                    [&](int64_t b, int64_t e) { ArgRowsF32(op_, x + b * n_, e - b, n_, y + b); });
+    return {};
+  }
+
+ private:
+  ReduceOp op_;
+  int64_t rows_, n_;
+};
+
+// As in numpy the first NaN wins, whether the largest or the smallest is asked for.
 template <bool max>
 struct ArgExtreme {
   static constexpr std::string_view kName = max ? "ArgMax" : "ArgMin";
@@ -43,6 +63,13 @@ struct ArgExtreme {
     ctx.Set(0, Type::Of(DType::kI64, ReducedDims(x.dims, mask, a.keepdims)));
     return {};
   }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    const Type& x = ctx.input(0);
+    const AxisSplit s = SplitAt(x.dims, TRY(ResolveAxis(kName, a.axis, x.dims.rank())));
+    if (x.dtype != DType::kF32 || s.inner != 1 || s.axis == 0 || a.select_last_index)
+      return nullptr;
+    return std::make_unique<FastArg>(max ? ReduceOp::kMax : ReduceOp::kMin, s.outer, s.axis);
+  }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
     const AxisSplit s = SplitAt(x.dims, TRY(ResolveAxis(kName, a.axis, x.rank())));
@@ -52,7 +79,10 @@ struct ArgExtreme {
     return VisitTypes<Numbers>(x.dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
       const T* in = x.as<T>();
       int64_t* out = ctx.out(0).mut<int64_t>();
-      const auto better = max ? Above<T> : Below<T>;
+      const auto better = [](const T& p, const T& q) {
+        const auto v = Widen(p), w = Widen(q);
+        return (max ? v > w : v < w) || (v != v && w == w);
+      };
       for (int64_t o = 0; o < s.outer; ++o)
         for (int64_t i = 0; i < s.inner; ++i) {
           const T* line = in + o * s.axis * s.inner + i;

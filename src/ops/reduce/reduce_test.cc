@@ -161,6 +161,21 @@ TEST(ArgTest, TiesAndLastIndex) {
             Code::kInvalidArgument);
 }
 
+TEST(ArgTest, KernelsMatchReference) {
+  for (const int64_t n : {1, 7, 16, 33, 1000, 70001})
+    for (const bool with_nan : {false, true}) {
+      Tensor x = RandomF32({3, n}, -1, 1, uint32_t(n));
+      for (int64_t i = 0; i < x.count(); ++i)
+        x.mut<float>()[i] = std::round(x.mut<float>()[i] * 40);  // many ties
+      if (with_nan) x.mut<float>()[x.count() - 1] = kNaN;
+      for (const char* name : {"ArgMax", "ArgMin"}) {
+        OpTest t(name);
+        t.Attr("axis", 1).Input(x).ExpectKernelMatches();
+        t.ExpectInferIsTotal();
+      }
+    }
+}
+
 TEST(CumSumTest, ExclusiveAndReverse) {
   const Tensor x = Tensor::Of<int32_t>({4}, {1, 2, 3, 4}), axis = Tensor::Scalar<int64_t>(0);
   const auto sums = [&](int exclusive, int reverse) {
