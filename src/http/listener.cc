@@ -32,7 +32,7 @@ constexpr size_t kBodyReadBytes = 128 << 10;
 constexpr int64_t kMinBytesPerSecond = 8 << 10;
 // How long a connection that has said nothing may stay once draining began: a client that sends
 // requests back to back has its next one on the way.
-constexpr std::chrono::milliseconds kDrainGrace{500};
+constexpr std::chrono::milliseconds kDrainGrace{1000};
 // After a refusal, how much of what the client still sends is read, so that it sees the answer
 // rather than a reset.
 constexpr size_t kLingerBytes = 16 << 20;

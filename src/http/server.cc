@@ -246,8 +246,8 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     SignalWithin(milliseconds(-1));
   }
 
-  log::Info("stopping", {{"exit_timeout_secs", options.exit_timeout_secs}});
   api.BeginShutdown();
+  log::Info("stopping", {{"exit_timeout_secs", options.exit_timeout_secs}});
   bool drained = true;
   if (http) {
     http->Drain();
