@@ -6,6 +6,8 @@
 
 #include <memory>
 
+#include "base/json_writer.h"
+
 namespace dunlin::log {
 namespace {
 
@@ -44,12 +46,6 @@ void AppendEscaped(std::string& out, std::string_view s) {
   }
 }
 
-void AppendQuoted(std::string& out, std::string_view s) {
-  out += '"';
-  AppendEscaped(out, s);
-  out += '"';
-}
-
 bool IsPlainWord(std::string_view s) {
   if (s.empty()) return false;
   for (const char c : s)
@@ -82,26 +78,21 @@ void Write(Level level, std::string_view event, std::initializer_list<Field> fie
   const std::string_view name = kLevelNames[static_cast<size_t>(level)];
   std::string line;
   if (state.options.format == Format::kJson) {
-    line = fmt::format("\"level\":\"{}\",\"event\":", name);
-    AppendQuoted(line, event);
-    for (const Field& f : fields) {
-      line += ',';
-      AppendQuoted(line, f.key);
-      line += ':';
-      if (f.quoted)
-        AppendQuoted(line, f.text);
-      else
-        line += f.text;
-    }
+    line = fmt::format("\"level\":\"{}\",\"event\":{}", name, JsonQuoted(event));
+    for (const Field& f : fields)
+      line += fmt::format(",{}:{}", JsonQuoted(f.key), f.quoted ? JsonQuoted(f.text) : f.text);
   } else {
     line = fmt::format("{:7} ", name);
     AppendEscaped(line, event);
     for (const Field& f : fields) {
       line += fmt::format(" {}=", f.key);
-      if (!f.quoted || IsPlainWord(f.text))
+      if (!f.quoted || IsPlainWord(f.text)) {
         line += f.text;
-      else
-        AppendQuoted(line, f.text);
+      } else {
+        line += '"';
+        AppendEscaped(line, f.text);
+        line += '"';
+      }
     }
   }
   state.logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));

@@ -41,6 +41,11 @@ TEST(Log, NewlinesInValuesCannotForgeALine) {
   }
 }
 
+TEST(Log, JsonLinesAreUtf8WhateverIsLogged) {
+  const std::string line = Logged(Format::kJson, Level::kInfo, "x", {{"name", "a\xff\x01"}});
+  EXPECT_NE(line.find("\"name\":\"a\xef\xbf\xbd\\u0001\""), std::string::npos) << line;
+}
+
 TEST(Log, LevelsCanBeTurnedOff) {
   EXPECT_EQ(Logged(Format::kText, Level::kVerbose, "quiet", {}), "");
   Configure({.format = Format::kText, .info = false, .verbose = 1});
