@@ -297,7 +297,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
                                   options().max_header_size));
       return Refuse(503, "too many request bytes are in progress, try again later");
     }
-    if (ec == bhttp::error::body_limit) return RefuseSize(parser_->content_length());
+    if (ec == bhttp::error::body_limit)  // found while the headers are read, or in a chunk
+      return RefuseSize(parser_->is_header_done() ? parser_->content_length() : boost::none);
     Refuse(400, fmt::format("malformed HTTP request: {}", ec.message()));
   }
 
