@@ -58,7 +58,8 @@ class Server:
 
     def _read(self):
         for line in self.process.stderr:
-            event = json.loads(line)  # every line is one JSON object
+            # Every line is one JSON object, but for the command line's own last word.
+            event = json.loads(line) if line.startswith(b"{") else {"event": "plain text", "error": line.decode()}
             with self.events:
                 self.lines.append(event)
                 if event["event"] == "http listening":
