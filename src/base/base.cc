@@ -8,16 +8,26 @@ namespace dunlin {
 
 std::string_view CodeName(Code code) {
   switch (code) {
-    case Code::kCancelled: return "cancelled";
-    case Code::kInvalidArgument: return "invalid argument";
-    case Code::kDeadlineExceeded: return "deadline exceeded";
-    case Code::kNotFound: return "not found";
-    case Code::kAlreadyExists: return "already exists";
-    case Code::kResourceExhausted: return "resource exhausted";
-    case Code::kFailedPrecondition: return "failed precondition";
-    case Code::kUnimplemented: return "not supported";
-    case Code::kInternal: return "internal error";
-    case Code::kUnavailable: return "unavailable";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kInvalidArgument:
+      return "invalid argument";
+    case Code::kDeadlineExceeded:
+      return "deadline exceeded";
+    case Code::kNotFound:
+      return "not found";
+    case Code::kAlreadyExists:
+      return "already exists";
+    case Code::kResourceExhausted:
+      return "resource exhausted";
+    case Code::kFailedPrecondition:
+      return "failed precondition";
+    case Code::kUnimplemented:
+      return "not supported";
+    case Code::kInternal:
+      return "internal error";
+    case Code::kUnavailable:
+      return "unavailable";
   }
   return "unknown";
 }

@@ -56,12 +56,11 @@ template <class... A>
 }  // namespace dunlin
 
 // const Shape y = TRY(Infer(x));   the value, or return the error to the caller.
-#define TRY(...)                                                    \
-  __extension__({                                                   \
-    auto dunlin_result = (__VA_ARGS__);                             \
-    if (!dunlin_result.has_value())                                 \
-      return ::dunlin::Fail(std::move(dunlin_result).error());      \
-    ::dunlin::internal::Take(std::move(dunlin_result));             \
+#define TRY(...)                                                                             \
+  __extension__({                                                                            \
+    auto dunlin_result = (__VA_ARGS__);                                                      \
+    if (!dunlin_result.has_value()) return ::dunlin::Fail(std::move(dunlin_result).error()); \
+    ::dunlin::internal::Take(std::move(dunlin_result));                                      \
   })
 
 namespace dunlin::internal {

@@ -44,9 +44,9 @@ inline void Pause() {
 #endif
 }
 
-// How long a worker looks for the next job before it sleeps, and a caller for the last chunk: about the
-// gap between two steps of one model (some microseconds; a pause is 40–140 cycles on x86). Longer spinning takes
-// the core from a neighbour; the sleep below costs one futex call.
+// How long a worker looks for the next job before it sleeps, and a caller for the last chunk: about
+// the gap between two steps of one model (some microseconds; a pause is 40–140 cycles on x86).
+// Longer spinning takes the core from a neighbour; the sleep below costs one futex call.
 constexpr int kSpins = 400;
 // Jobs that can be in progress at once: one per thread that calls; further callers run alone.
 constexpr int kSlots = 16;
@@ -89,13 +89,15 @@ struct ThreadPool::Impl {
       if (HelpOne()) continue;
       int spin = 0;
       while (spin < kSpins && epoch.load(std::memory_order_acquire) == seen) ++spin, Pause();
-      if (epoch.load(std::memory_order_acquire) == seen) epoch.wait(seen, std::memory_order_acquire);
+      if (epoch.load(std::memory_order_acquire) == seen)
+        epoch.wait(seen, std::memory_order_acquire);
       seen = epoch.load(std::memory_order_acquire);
     }
   }
 };
 
-ThreadPool::ThreadPool(int threads) : impl_(std::make_unique<Impl>()), threads_(std::max(1, threads)) {
+ThreadPool::ThreadPool(int threads)
+    : impl_(std::make_unique<Impl>()), threads_(std::max(1, threads)) {
   for (int i = 1; i < threads_; ++i) impl_->workers.emplace_back([this] { impl_->Loop(); });
 }
 
@@ -110,7 +112,8 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   if (count <= 0) return;
   grain = std::max<int64_t>(1, grain);
   const int64_t chunks = (count + grain - 1) / grain;
-  const int threads = int(std::min<int64_t>(max_threads > 0 ? std::min(max_threads, threads_) : threads_, chunks));
+  const int threads =
+      int(std::min<int64_t>(max_threads > 0 ? std::min(max_threads, threads_) : threads_, chunks));
   Job job{&fn, count, grain, chunks, threads - 1};
   Impl::Slot* mine = nullptr;
   if (threads > 1 && !in_parallel_for) {
@@ -134,18 +137,22 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   in_parallel_for = true;
   job.Work();
   in_parallel_for = false;
-  // Nobody new may enter; wait for those inside. Spin first: the last chunk usually ends within microseconds of ours.
+  // Nobody new may enter; wait for those inside. Spin first: the last chunk usually ends within
+  // microseconds of ours.
   mine->job.store(nullptr, std::memory_order_seq_cst);
   for (int spin = 0; mine->users.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins * 16) Pause();
-    else std::this_thread::yield();
+    if (spin < kSpins * 16)
+      Pause();
+    else
+      std::this_thread::yield();
   }
 }
 
 int UsableCpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : int(std::thread::hardware_concurrency());
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                      : int(std::thread::hardware_concurrency());
   // cgroup v2: "<quota> <period>" or "max <period>", in microseconds.
   if (FILE* f = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
     long long quota = 0, period = 0;

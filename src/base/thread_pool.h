@@ -13,9 +13,10 @@ namespace dunlin {
 class RangeFn {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFn>)
-  RangeFn(const F& f)  // NOLINT: implicit on purpose, so that a lambda can be passed
-      : object_(&f), call_([](const void* o, int64_t b, int64_t e) { (*static_cast<const F*>(o))(b, e); }) {}
+  requires(!std::is_same_v<std::remove_cvref_t<F>, RangeFn>)
+      RangeFn(const F& f)  // NOLINT: implicit on purpose, so that a lambda can be passed
+      : object_(&f),
+        call_([](const void* o, int64_t b, int64_t e) { (*static_cast<const F*>(o))(b, e); }) {}
   void operator()(int64_t begin, int64_t end) const { call_(object_, begin, end); }
 
  private:
@@ -33,8 +34,8 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // Calls fn on disjoint ranges that cover [0, count), each of `grain` items but the last; returns when
-  // all have run. The split depends on count and grain only, never on timing, so sums are
+  // Calls fn on disjoint ranges that cover [0, count), each of `grain` items but the last; returns
+  // when all have run. The split depends on count and grain only, never on timing, so sums are
   // reproducible. The caller works too, and takes over what a descheduled worker has not begun.
   // Uses at most max_threads threads (0: all). Thread-safe; a nested call runs in place.
   void ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_threads = 0);

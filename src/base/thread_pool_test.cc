@@ -52,14 +52,17 @@ TEST(ThreadPool, ManyCallersShareOnePool) {
 TEST(ThreadPool, RespectsTheLimitOfOneCall) {
   ThreadPool pool(4);
   std::atomic<int> inside{0}, most{0};
-  pool.ParallelFor(64, 1, [&](int64_t, int64_t) {
-    const int now = ++inside;
-    int m = most;
-    while (now > m && !most.compare_exchange_weak(m, now)) {
-    }
-    std::this_thread::yield();
-    --inside;
-  }, 2);
+  pool.ParallelFor(
+      64, 1,
+      [&](int64_t, int64_t) {
+        const int now = ++inside;
+        int m = most;
+        while (now > m && !most.compare_exchange_weak(m, now)) {
+        }
+        std::this_thread::yield();
+        --inside;
+      },
+      2);
   EXPECT_LE(most, 2);
 }
 

@@ -12,7 +12,8 @@
 namespace dunlin {
 namespace {
 
-// One pool and one set of arenas for the process: sessions share the cores, they do not multiply them.
+// One pool and one set of arenas for the process: sessions share the cores, they do not multiply
+// them.
 ThreadPool& ProcessPool() {
   static ThreadPool pool(UsableCpus());
   return pool;
@@ -56,7 +57,8 @@ namespace {
 struct Borrowed {
   std::vector<TensorView> views;
   std::vector<RunInput> inputs;
-  explicit Borrowed(std::span<const RunValue> values) : views(values.size()), inputs(values.size()) {
+  explicit Borrowed(std::span<const RunValue> values)
+      : views(values.size()), inputs(values.size()) {
     for (size_t i = 0; i < values.size(); ++i) {
       if (values[i].sequence) inputs[i].sequence = &values[i].sequence;
       if (!values[i].tensor.defined()) continue;
@@ -70,35 +72,45 @@ struct Borrowed {
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Model::~Model() = default;
 
-Result<std::shared_ptr<const Model>> Model::Load(const std::string& path, const LoadOptions& options) {
+Result<std::shared_ptr<const Model>> Model::Load(const std::string& path,
+                                                 const LoadOptions& options) {
   auto file = TRY(Buffer::MapFile(path));
   const size_t slash = path.find_last_of('/');
-  const std::string dir = !options.external_data_dir.empty() ? options.external_data_dir : slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const std::string dir = !options.external_data_dir.empty() ? options.external_data_dir
+                          : slash == std::string::npos       ? "."
+                                                             : path.substr(0, slash + 1);
   auto model = Parse({file->data(), file->bytes()}, file, dir, options);
   if (!model) return FailAt(path, model.error());
   return model;
 }
 
-Result<std::shared_ptr<const Model>> Model::LoadBytes(std::span<const std::byte> bytes, const LoadOptions& options) {
+Result<std::shared_ptr<const Model>> Model::LoadBytes(std::span<const std::byte> bytes,
+                                                      const LoadOptions& options) {
   auto copy = TRY(Buffer::Allocate(bytes.size()));
   if (!bytes.empty()) std::memcpy(copy->data(), bytes.data(), bytes.size());
   return Parse({copy->data(), bytes.size()}, copy, options.external_data_dir, options);
 }
 
-Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing, const std::string& dir,
+Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> bytes,
+                                                  std::shared_ptr<Buffer> backing,
+                                                  const std::string& dir,
                                                   const LoadOptions& options) {
   ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
   auto impl = std::make_unique<Impl>();
   const Graph& g = *m.graph;
-  for (size_t i = 0; i < m.inputs.size(); ++i) impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
-  if (options.opt == OptLevel::kNone) TRY(FoldOnly(*m.graph));
-  else TRY(OptimizeModel(*m.graph));
+  for (size_t i = 0; i < m.inputs.size(); ++i)
+    impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
+  if (options.opt == OptLevel::kNone)
+    TRY(FoldOnly(*m.graph));
+  else
+    TRY(OptimizeModel(*m.graph));
   for (size_t i = 0; i < m.outputs.size(); ++i) {
     // What inference found; the file's word where it found less.
     Type t = g.value(g.outputs()[i]).type;
     const Type& declared = m.outputs[i].type;
     if (t.dtype == DType::kUndefined) t.dtype = declared.dtype;
-    if (!t.ranked && declared.ranked && t.kind == declared.kind) t = Type{t.kind, t.dtype, true, declared.dims};
+    if (!t.ranked && declared.ranked && t.kind == declared.kind)
+      t = Type{t.kind, t.dtype, true, declared.dims};
     else if (t.ranked && declared.ranked && t.dims.size() == declared.dims.size())
       for (size_t d = 0; d < t.dims.size(); ++d)
         if (t.dims[d] == kUnknownDim) t.dims[d] = declared.dims[d];
@@ -127,7 +139,8 @@ namespace {
 void CountOperators(const Graph& g, std::map<std::string, int>& counts) {
   for (const NodeId id : g.SoundOrder()) {
     const Node& n = g.node(id);
-    ++counts[n.op->domain.empty() ? std::string(n.op->name) : std::string(n.op->domain) + "." + std::string(n.op->name)];
+    ++counts[n.op->domain.empty() ? std::string(n.op->name)
+                                  : std::string(n.op->domain) + "." + std::string(n.op->name)];
     for (const auto& s : n.subgraphs) CountOperators(*s, counts);
   }
 }
@@ -150,17 +163,22 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
   std::vector<RunValue> bound(inputs.size());
   std::map<std::string, int64_t> symbols;
   for (const NamedValue& v : given) {
-    const auto it = std::find_if(inputs.begin(), inputs.end(), [&](const PortInfo& p) { return p.name == v.name; });
+    const auto it = std::find_if(inputs.begin(), inputs.end(),
+                                 [&](const PortInfo& p) { return p.name == v.name; });
     if (it == inputs.end()) {
       std::string names;
       for (const PortInfo& p : inputs) names += (names.empty() ? "'" : ", '") + p.name + "'";
-      return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", v.name, names.empty() ? "none" : names);
+      return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", v.name,
+                  names.empty() ? "none" : names);
     }
     RunValue& slot = bound[size_t(it - inputs.begin())];
     if (slot.present()) return Fail(Code::kInvalidArgument, "input '{}' is given twice", v.name);
     if (v.value.kind == Value::Kind::kSequence) {
-      if (!it->sequence && !it->optional) return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given", v.name);
-      slot.sequence = std::make_shared<const SequenceValue>(SequenceValue{it->dtype, v.value.sequence});
+      if (!it->sequence && !it->optional)
+        return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given",
+                    v.name);
+      slot.sequence =
+          std::make_shared<const SequenceValue>(SequenceValue{it->dtype, v.value.sequence});
       continue;
     }
     const Tensor& t = v.value.tensor;
@@ -168,24 +186,33 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
       if (it->optional) continue;
       return Fail(Code::kInvalidArgument, "input '{}' has no value", v.name);
     }
-    if (it->sequence) return Fail(Code::kInvalidArgument, "input '{}' takes a sequence, a tensor was given", v.name);
+    if (it->sequence)
+      return Fail(Code::kInvalidArgument, "input '{}' takes a sequence, a tensor was given",
+                  v.name);
     if (t.dtype() != it->dtype)
-      return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name, DTypeName(it->dtype), DTypeName(t.dtype()));
+      return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name,
+                  DTypeName(it->dtype), DTypeName(t.dtype()));
     if (it->has_shape) {
-      const auto wrong = [&] { return Fail(Code::kInvalidArgument, "input '{}' takes shape {}, {} was given", v.name, ToString(it->dims), ToString(t.dims())); };
+      const auto wrong = [&] {
+        return Fail(Code::kInvalidArgument, "input '{}' takes shape {}, {} was given", v.name,
+                    ToString(it->dims), ToString(t.dims()));
+      };
       if (it->dims.size() != t.dims().size()) return wrong();
       for (size_t d = 0; d < it->dims.size(); ++d) {
         if (IsKnown(it->dims[d]) && it->dims[d] != t.dims()[d]) return wrong();
         if (it->dim_names[d].empty()) continue;
         const auto [s, fresh] = symbols.try_emplace(it->dim_names[d], t.dims()[d]);
         if (!fresh && s->second != t.dims()[d])
-          return Fail(Code::kInvalidArgument, "extent '{}' is {} in input '{}' and {} in another input", it->dim_names[d], t.dims()[d], v.name, s->second);
+          return Fail(Code::kInvalidArgument,
+                      "extent '{}' is {} in input '{}' and {} in another input", it->dim_names[d],
+                      t.dims()[d], v.name, s->second);
       }
     }
     slot.tensor = t;
   }
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (!bound[i].present() && !inputs[i].optional) return Fail(Code::kInvalidArgument, "input '{}' is missing", inputs[i].name);
+    if (!bound[i].present() && !inputs[i].optional)
+      return Fail(Code::kInvalidArgument, "input '{}' is missing", inputs[i].name);
   return bound;
 }
 
@@ -206,9 +233,13 @@ void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
     if (step.node != NodeId::kNone) {
       const Node& n = g.node(step.node);
       p.name = n.name;
-      for (int i = 0; i < n.formal_inputs(); ++i) in.push_back(n.inputs[size_t(i)] == ValueId::kNone ? Type{} : g.value(n.inputs[size_t(i)]).type);
-      for (const ValueId v : n.outputs) results.push_back(v == ValueId::kNone ? Type{} : g.value(v).type);
-      if (n.op->impl->macs != nullptr && std::all_of(results.begin(), results.end(), [](const Type& t) { return t.IsStatic(); }))
+      for (int i = 0; i < n.formal_inputs(); ++i)
+        in.push_back(n.inputs[size_t(i)] == ValueId::kNone ? Type{}
+                                                           : g.value(n.inputs[size_t(i)]).type);
+      for (const ValueId v : n.outputs)
+        results.push_back(v == ValueId::kNone ? Type{} : g.value(v).type);
+      if (n.op->impl->macs != nullptr &&
+          std::all_of(results.begin(), results.end(), [](const Type& t) { return t.IsStatic(); }))
         p.macs = n.op->impl->macs(*n.attrs, in, results);
     }
     const auto bytes = [&](int s) -> int64_t {
@@ -220,7 +251,9 @@ void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
     for (const int s : step.inputs) p.bytes += bytes(s);
     for (const int s : step.outputs) p.bytes += bytes(s);
     for (const int s : step.outputs)
-      if (s >= 0 && p.shape.empty()) p.shape = plan.slots[size_t(s)].type.ranked ? ToString(plan.slots[size_t(s)].type.dims) : "?";
+      if (s >= 0 && p.shape.empty())
+        p.shape =
+            plan.slots[size_t(s)].type.ranked ? ToString(plan.slots[size_t(s)].type.dims) : "?";
     out.push_back(std::move(p));
   }
 }
@@ -235,7 +268,8 @@ Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
   DescribeSteps(*plan, r.steps);
   std::map<const void*, std::pair<int64_t, int64_t>> weights;  // each once: (elements, bytes)
   for (const Slot& s : plan->slots)
-    if (s.kind == Slot::Kind::kConstant) weights[s.constant.raw()] = {s.constant.count(), s.constant.bytes()};
+    if (s.kind == Slot::Kind::kConstant)
+      weights[s.constant.raw()] = {s.constant.count(), s.constant.bytes()};
   for (const auto& [data, size] : weights) {
     r.parameters += size.first;
     r.parameter_bytes += size.second;
@@ -255,7 +289,8 @@ struct Session::Impl {
   Execution execution;
   RunEnvironment env;
   int64_t arena_bytes = 0;
-  explicit Impl(std::shared_ptr<const Model> m, const std::shared_ptr<const Program>& program) : model(std::move(m)), execution(program) {}
+  explicit Impl(std::shared_ptr<const Model> m, const std::shared_ptr<const Program>& program)
+      : model(std::move(m)), execution(program) {}
 };
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -265,22 +300,27 @@ Session::~Session() = default;
 
 Result<Session> Session::Create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   if (!model) return Fail(Code::kInvalidArgument, "a session needs a model");
-  if (options.threads < 0) return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
+  if (options.threads < 0)
+    return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
   const auto program = model->impl_->program;
   auto impl = std::make_unique<Impl>(std::move(model), program);
   impl->env.pool = &ProcessPool();
   impl->env.arenas = &ProcessArenas();
-  impl->env.threads = options.threads == 0 ? ProcessPool().threads() : std::min(options.threads, ProcessPool().threads());
+  impl->env.threads = options.threads == 0 ? ProcessPool().threads()
+                                           : std::min(options.threads, ProcessPool().threads());
   return Session(std::move(impl));
 }
 
-Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> inputs, const RunOptions& options) {
+Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> inputs,
+                                                   const RunOptions& options) {
   const Model::Impl& m = *impl_->model->impl_;
   const std::vector<RunValue> bound = TRY(m.Bind(inputs));
   std::vector<size_t> wanted;
   for (const std::string& name : options.outputs) {
-    const auto it = std::find_if(m.outputs.begin(), m.outputs.end(), [&](const PortInfo& p) { return p.name == name; });
-    if (it == m.outputs.end()) return Fail(Code::kInvalidArgument, "the model has no output '{}'", name);
+    const auto it = std::find_if(m.outputs.begin(), m.outputs.end(),
+                                 [&](const PortInfo& p) { return p.name == name; });
+    if (it == m.outputs.end())
+      return Fail(Code::kInvalidArgument, "the model has no output '{}'", name);
     wanted.push_back(size_t(it - m.outputs.begin()));
   }
   RunEnvironment env = impl_->env;
@@ -305,7 +345,8 @@ Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> i
   return out;
 }
 
-Result<std::vector<NamedValue>> Session::Run(std::span<const NamedTensor> inputs, const RunOptions& options) {
+Result<std::vector<NamedValue>> Session::Run(std::span<const NamedTensor> inputs,
+                                             const RunOptions& options) {
   return RunValues(ToValues(inputs), options);
 }
 
@@ -315,7 +356,8 @@ Status Session::Prepare(std::span<const NamedTensor> inputs) {
 }
 
 namespace {
-// Steps with their own times: what a sub-graph took stands in its own rows, behind the step that ran it.
+// Steps with their own times: what a sub-graph took stands in its own rows, behind the step that
+// ran it.
 double AppendTimes(const RunTimes& t, std::vector<StepProfile>& out) {
   std::vector<StepProfile> rows;
   DescribeSteps(*t.plan, rows);

@@ -1,5 +1,5 @@
-// The engine's public API: load a model, look at it, bind inputs, run. The command line, the server and
-// embedders use this header alone.
+// The engine's public API: load a model, look at it, bind inputs, run. The command line, the server
+// and embedders use this header alone.
 //
 //   auto model   = TRY(dunlin::Model::Load("net.onnx"));
 //   auto session = TRY(dunlin::Session::Create(model));
@@ -28,11 +28,12 @@ namespace dunlin {
 struct PortInfo {
   std::string name;
   DType dtype = DType::kUndefined;
-  bool has_shape = false;              // false: any rank
-  Dims dims;                           // unknown extents are negative
-  std::vector<std::string> dim_names;  // per extent: the symbol's name, "" when it has none or is known
-  bool optional = false;               // an input with a default value in the model
-  bool sequence = false;               // a list of tensors, not one
+  bool has_shape = false;  // false: any rank
+  Dims dims;               // unknown extents are negative
+  std::vector<std::string>
+      dim_names;          // per extent: the symbol's name, "" when it has none or is known
+  bool optional = false;  // an input with a default value in the model
+  bool sequence = false;  // a list of tensors, not one
 };
 
 // A tensor, a sequence of tensors, or nothing (an optional that is absent).
@@ -41,7 +42,8 @@ struct Value {
   Tensor tensor;
   std::vector<Tensor> sequence;
   Value() = default;
-  Value(Tensor t) : kind(Kind::kTensor), tensor(std::move(t)) {}  // NOLINT: a Value is mostly a tensor
+  Value(Tensor t)
+      : kind(Kind::kTensor), tensor(std::move(t)) {}  // NOLINT: a Value is mostly a tensor
 };
 
 struct NamedTensor {
@@ -71,43 +73,47 @@ struct OperatorCount {
 
 // One row per executed step, filled by Session::Profile.
 struct StepProfile {
-  std::string name;        // node name of the source model, the first of a fused group
-  std::string op;          // "Conv+Clip"
-  std::string kernel;      // "conv.indirect", "reference", …
-  std::string shape;       // output extents
-  int64_t macs = 0;        // multiply-accumulates, 0 where the notion has no sense
-  int64_t bytes = 0;       // inputs, outputs and weights, each counted once
+  std::string name;    // node name of the source model, the first of a fused group
+  std::string op;      // "Conv+Clip"
+  std::string kernel;  // "conv.indirect", "reference", …
+  std::string shape;   // output extents
+  int64_t macs = 0;    // multiply-accumulates, 0 where the notion has no sense
+  int64_t bytes = 0;   // inputs, outputs and weights, each counted once
   int64_t parameters = 0;
   double microseconds = 0;
 };
 
 // Totals for one set of input shapes.
 struct CostReport {
-  int64_t parameters = 0;        // elements of weights
+  int64_t parameters = 0;  // elements of weights
   int64_t parameter_bytes = 0;
   int64_t macs = 0;
   int64_t memory_access_bytes = 0;
-  int64_t arena_bytes = 0;       // planned peak of activations
-  int64_t naive_bytes = 0;       // sum of all activations, had none been reused
-  int64_t max_live_bytes = 0;    // lower bound for any plan
+  int64_t arena_bytes = 0;     // planned peak of activations
+  int64_t naive_bytes = 0;     // sum of all activations, had none been reused
+  int64_t max_live_bytes = 0;  // lower bound for any plan
   std::vector<StepProfile> steps;
 };
 
 class Model {
  public:
-  // Reads, checks, and optimises a model file (.onnx). Errors: kNotFound, kInvalidArgument (malformed, with the place),
-  // kUnimplemented (lists every operator that is missing, with node names).
-  static Result<std::shared_ptr<const Model>> Load(const std::string& path, const LoadOptions& options = {});
+  // Reads, checks, and optimises a model file (.onnx). Errors: kNotFound, kInvalidArgument
+  // (malformed, with the place), kUnimplemented (lists every operator that is missing, with node
+  // names).
+  static Result<std::shared_ptr<const Model>> Load(const std::string& path,
+                                                   const LoadOptions& options = {});
   // The same from bytes of a model file; external data is looked for in options.external_data_dir.
-  static Result<std::shared_ptr<const Model>> LoadBytes(std::span<const std::byte> bytes, const LoadOptions& options = {});
+  static Result<std::shared_ptr<const Model>> LoadBytes(std::span<const std::byte> bytes,
+                                                        const LoadOptions& options = {});
   ~Model();
 
   std::span<const PortInfo> inputs() const;
   std::span<const PortInfo> outputs() const;
-  const std::map<std::string, std::string>& metadata() const;  // producer, opset, ir_version, custom keys
-  std::vector<OperatorCount> operators() const;                // of the graph as executed, sorted by name
+  const std::map<std::string, std::string>& metadata()
+      const;                                     // producer, opset, ir_version, custom keys
+  std::vector<OperatorCount> operators() const;  // of the graph as executed, sorted by name
   int64_t parameters() const;
-  std::string Text() const;                                    // the optimised graph, readable form
+  std::string Text() const;  // the optimised graph, readable form
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;
   // Costs for these inputs (types and extents count, values matter only where they steer shapes).
@@ -116,8 +122,10 @@ class Model {
  private:
   friend class Session;
   struct Impl;
-  static Result<std::shared_ptr<const Model>> Parse(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
-                                                    const std::string& dir, const LoadOptions& options);
+  static Result<std::shared_ptr<const Model>> Parse(std::span<const std::byte> bytes,
+                                                    std::shared_ptr<Buffer> backing,
+                                                    const std::string& dir,
+                                                    const LoadOptions& options);
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
@@ -127,27 +135,33 @@ struct SessionOptions {
 };
 
 struct RunOptions {
-  std::vector<std::string> outputs;       // empty: all, in the model's order
-  std::function<bool()> cancelled;        // polled between steps; true ends the run with kCancelled
+  std::vector<std::string> outputs;  // empty: all, in the model's order
+  std::function<bool()> cancelled;   // polled between steps; true ends the run with kCancelled
 };
 
 class Session {
  public:
-  static Result<Session> Create(std::shared_ptr<const Model> model, const SessionOptions& options = {});
+  static Result<Session> Create(std::shared_ptr<const Model> model,
+                                const SessionOptions& options = {});
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
   ~Session();
 
-  // Inputs by name, in any order. Outputs are owned by the caller and stay valid after further runs.
-  // Errors: kInvalidArgument (unknown or missing input, wrong type or shape), kCancelled, kResourceExhausted,
-  // and kInvalidArgument from operators whose data break their contract (index out of range…).
-  Result<std::vector<NamedValue>> Run(std::span<const NamedTensor> inputs, const RunOptions& options = {});
-  Result<std::vector<NamedValue>> Run(std::initializer_list<NamedTensor> inputs, const RunOptions& options = {}) {
+  // Inputs by name, in any order. Outputs are owned by the caller and stay valid after further
+  // runs. Errors: kInvalidArgument (unknown or missing input, wrong type or shape), kCancelled,
+  // kResourceExhausted, and kInvalidArgument from operators whose data break their contract (index
+  // out of range…).
+  Result<std::vector<NamedValue>> Run(std::span<const NamedTensor> inputs,
+                                      const RunOptions& options = {});
+  Result<std::vector<NamedValue>> Run(std::initializer_list<NamedTensor> inputs,
+                                      const RunOptions& options = {}) {
     return Run(std::span<const NamedTensor>(inputs.begin(), inputs.size()), options);
   }
   // The same for models that take sequences.
-  Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs, const RunOptions& options = {});
-  // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the next.
+  Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs,
+                                            const RunOptions& options = {});
+  // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the
+  // next.
   Status Prepare(std::span<const NamedTensor> inputs);
   // Runs once, timing every step.
   Result<std::vector<StepProfile>> Profile(std::span<const NamedTensor> inputs);

@@ -10,7 +10,8 @@ std::vector<std::string> OperatorNames() {
   for (const OpDef* op : AllOps()) {
     // Fused and internal forms are ours; no file may name them.
     if (op->domain == "dunlin") continue;
-    names.push_back(op->domain.empty() ? std::string(op->name) : fmt::format("{}.{}", op->domain, op->name));
+    names.push_back(op->domain.empty() ? std::string(op->name)
+                                       : fmt::format("{}.{}", op->domain, op->name));
   }
   std::ranges::sort(names);
   return names;

@@ -59,8 +59,9 @@ ValueId Graph::AddConstant(std::string name, Tensor t) {
   return v;
 }
 
-Node& Graph::AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::vector<ValueId> inputs,
-                     std::span<const std::string> output_names, std::string name) {
+Node& Graph::AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs,
+                     std::vector<ValueId> inputs, std::span<const std::string> output_names,
+                     std::string name) {
   auto n = std::make_unique<Node>();
   n->id = NodeId(nodes_.size());
   n->op = &op;
@@ -84,12 +85,15 @@ Node& Graph::AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::v
   return *nodes_.back();
 }
 
-Node& Graph::AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::vector<ValueId> inputs, std::string name) {
+Node& Graph::AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs,
+                     std::vector<ValueId> inputs, std::string name) {
   const std::string out[] = {name};
   return AddNode(op, std::move(attrs), std::move(inputs), out, name);
 }
 
-bool Graph::IsOutput(ValueId v) const { return std::find(outputs_.begin(), outputs_.end(), v) != outputs_.end(); }
+bool Graph::IsOutput(ValueId v) const {
+  return std::find(outputs_.begin(), outputs_.end(), v) != outputs_.end();
+}
 
 size_t Graph::UseCount(ValueId v) const {
   return value(v).uses.size() + size_t(std::count(outputs_.begin(), outputs_.end(), v));
@@ -160,7 +164,8 @@ Result<std::vector<NodeId>> Graph::Order() const {
     if (!n) continue;
     ++total;
     for (const ValueId v : n->inputs)
-      if (v != ValueId::kNone && value(v).producer != NodeId::kNone && !value(v).is_constant()) ++missing[size_t(n->id)];
+      if (v != ValueId::kNone && value(v).producer != NodeId::kNone && !value(v).is_constant())
+        ++missing[size_t(n->id)];
     if (missing[size_t(n->id)] == 0) ready.push({n->position, n->id});
   }
   std::vector<NodeId> order;
@@ -178,7 +183,8 @@ Result<std::vector<NodeId>> Graph::Order() const {
   if (order.size() != total)
     for (const auto& n : nodes_)
       if (n && missing[size_t(n->id)] > 0)
-        return Fail(Code::kInvalidArgument, "the graph has a cycle through node '{}' ({})", n->name, n->op->name);
+        return Fail(Code::kInvalidArgument, "the graph has a cycle through node '{}' ({})", n->name,
+                    n->op->name);
   return order;
 }
 
@@ -197,7 +203,8 @@ int Graph::RemoveDeadNodes() {
       return v != ValueId::kNone && !value(v).is_constant() && UseCount(v) > 0;
     });
     if (live) {
-      // Captures that no sub-graph reads any more are dropped, so that what computes them can die too.
+      // Captures that no sub-graph reads any more are dropped, so that what computes them can die
+      // too.
       for (const auto& s : n.subgraphs) removed += s->RemoveDeadNodes();
       for (int c = n.captures - 1; c >= 0; --c) {
         const int from_end = n.captures - c;
@@ -220,19 +227,25 @@ int Graph::RemoveDeadNodes() {
 Status Graph::Verify() const {
   for (const auto& n : nodes_) {
     if (!n) continue;
-    const auto bad = [&](std::string_view what) { return Fail(Code::kInternal, "node '{}' ({}): {}", n->name, n->op->name, what); };
+    const auto bad = [&](std::string_view what) {
+      return Fail(Code::kInternal, "node '{}' ({}): {}", n->name, n->op->name, what);
+    };
     for (size_t i = 0; i < n->inputs.size(); ++i) {
       const ValueId v = n->inputs[i];
       if (v == ValueId::kNone) continue;
       if (size_t(v) >= values_.size()) return bad("an input that does not exist");
       const GraphValue& x = value(v);
-      if (std::find(x.uses.begin(), x.uses.end(), Use{n->id, int(i)}) == x.uses.end()) return bad("a use that is not recorded");
-      if (!x.is_input && !x.is_constant() && x.producer == NodeId::kNone) return bad("an input nobody defines");
+      if (std::find(x.uses.begin(), x.uses.end(), Use{n->id, int(i)}) == x.uses.end())
+        return bad("a use that is not recorded");
+      if (!x.is_input && !x.is_constant() && x.producer == NodeId::kNone)
+        return bad("an input nobody defines");
     }
     for (const ValueId v : n->outputs)
-      if (v != ValueId::kNone && value(v).producer != n->id) return bad("an output that says another node made it");
+      if (v != ValueId::kNone && value(v).producer != n->id)
+        return bad("an output that says another node made it");
     const int formal = n->formal_inputs();
-    if (formal < n->op->min_inputs || (n->op->max_inputs >= 0 && formal > n->op->max_inputs)) return bad("a wrong number of inputs");
+    if (formal < n->op->min_inputs || (n->op->max_inputs >= 0 && formal > n->op->max_inputs))
+      return bad("a wrong number of inputs");
     for (const auto& s : n->subgraphs) {
       if (int(s->inputs().size()) < n->captures) return bad("a sub-graph without its captures");
       if (auto st = s->Verify(); !st) return st;

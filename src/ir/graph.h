@@ -1,6 +1,7 @@
-// Graph: a function in SSA form. Values have one definition (an input, a constant or a node's output); nodes name an
-// operator, its typed attributes, inputs and outputs. Sub-graphs (If, Loop) see nothing of the outside but their
-// inputs: values they capture are appended to the node's inputs, and to the inputs of each of its sub-graphs.
+// Graph: a function in SSA form. Values have one definition (an input, a constant or a node's
+// output); nodes name an operator, its typed attributes, inputs and outputs. Sub-graphs (If, Loop)
+// see nothing of the outside but their inputs: values they capture are appended to the node's
+// inputs, and to the inputs of each of its sub-graphs.
 #pragma once
 
 #include <memory>
@@ -29,9 +30,10 @@ struct GraphValue {
   Type type;
   NodeId producer = NodeId::kNone;
   int output_index = 0;
-  Tensor constant;                  // defined(): the value is known
-  std::optional<Dims> shape_value;  // an integer vector or scalar whose entries are known or symbolic
-  std::vector<Use> uses;            // by nodes; graph outputs are not listed
+  Tensor constant;  // defined(): the value is known
+  std::optional<Dims>
+      shape_value;        // an integer vector or scalar whose entries are known or symbolic
+  std::vector<Use> uses;  // by nodes; graph outputs are not listed
   bool is_input = false;
 
   bool is_constant() const { return constant.defined(); }
@@ -44,11 +46,11 @@ struct Node {
   const OpDef* op = nullptr;
   std::string name;
   std::shared_ptr<const Attrs> attrs;
-  std::vector<ValueId> inputs;      // kNone: an omitted optional
-  std::vector<ValueId> outputs;     // kNone: nobody asked
-  int captures = 0;                 // that many of the last inputs are captured by the sub-graphs
+  std::vector<ValueId> inputs;   // kNone: an omitted optional
+  std::vector<ValueId> outputs;  // kNone: nobody asked
+  int captures = 0;              // that many of the last inputs are captured by the sub-graphs
   std::vector<std::unique_ptr<Graph>> subgraphs;
-  double position = 0;              // where it stands among nodes that do not depend on each other
+  double position = 0;  // where it stands among nodes that do not depend on each other
 
   int formal_inputs() const { return int(inputs.size()) - captures; }
   bool is(const OpDef* def) const { return op == def; }
@@ -62,7 +64,8 @@ struct SymbolTable {
 
 class Graph {
  public:
-  explicit Graph(std::shared_ptr<SymbolTable> symbols = std::make_shared<SymbolTable>()) : symbols_(std::move(symbols)) {}
+  explicit Graph(std::shared_ptr<SymbolTable> symbols = std::make_shared<SymbolTable>())
+      : symbols_(std::move(symbols)) {}
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
   std::unique_ptr<Graph> Clone() const;  // shares constants and attributes
@@ -76,7 +79,8 @@ class Graph {
   Node& AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::vector<ValueId> inputs,
                 std::span<const std::string> output_names, std::string name);
   // One output, named after the node.
-  Node& AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::vector<ValueId> inputs, std::string name);
+  Node& AddNode(const OpDef& op, std::shared_ptr<const Attrs> attrs, std::vector<ValueId> inputs,
+                std::string name);
   void AddOutput(ValueId v) { outputs_.push_back(v); }
 
   const std::vector<ValueId>& inputs() const { return inputs_; }
@@ -87,7 +91,10 @@ class Graph {
   Node& node(NodeId n) { return *nodes_[size_t(n)]; }
   const Node& node(NodeId n) const { return *nodes_[size_t(n)]; }
   bool alive(NodeId n) const { return nodes_[size_t(n)] != nullptr; }
-  Node* producer(ValueId v) { return v == ValueId::kNone || value(v).producer == NodeId::kNone ? nullptr : &node(value(v).producer); }
+  Node* producer(ValueId v) {
+    return v == ValueId::kNone || value(v).producer == NodeId::kNone ? nullptr
+                                                                     : &node(value(v).producer);
+  }
   const Node* producer(ValueId v) const { return const_cast<Graph*>(this)->producer(v); }
   bool IsOutput(ValueId v) const;
   // Uses by nodes plus uses as graph output.
@@ -102,8 +109,8 @@ class Graph {
   // Turns a node's output into a constant; the node stays until it is erased.
   void MakeConstant(ValueId v, Tensor t);
 
-  // Nodes in an order in which every value is defined before it is used; kInvalidArgument naming a node
-  // on a cycle when there is none.
+  // Nodes in an order in which every value is defined before it is used; kInvalidArgument naming a
+  // node on a cycle when there is none.
   Result<std::vector<NodeId>> Order() const;
   // Order() of a graph that is known to be sound.
   std::vector<NodeId> SoundOrder() const;
@@ -126,8 +133,9 @@ class Graph {
   double next_position_ = 0;
 };
 
-// Infers the types of one node's outputs from what is known of its inputs, and stores them. An error names the node.
-// `keep_constants`: outputs whose shape_value is fully known also become constants.
+// Infers the types of one node's outputs from what is known of its inputs, and stores them. An
+// error names the node. `keep_constants`: outputs whose shape_value is fully known also become
+// constants.
 Status InferNode(Graph& graph, Node& node);
 // All nodes in order, sub-graphs included.
 Status InferGraph(Graph& graph);

@@ -3,7 +3,9 @@
 
 namespace dunlin {
 
-std::shared_ptr<Attrs> DefaultAttrs(const OpDef& op) { return std::shared_ptr<Attrs>(op.make_attrs()); }
+std::shared_ptr<Attrs> DefaultAttrs(const OpDef& op) {
+  return std::shared_ptr<Attrs>(op.make_attrs());
+}
 
 namespace {
 
@@ -12,22 +14,30 @@ class NodeInfer : public InferContext {
   NodeInfer(Graph& g, Node& n) : g_(g), n_(n) {}
   int input_count() const override { return n_.formal_inputs(); }
   int output_count() const override { return int(n_.outputs.size()); }
-  bool has(int i) const override { return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone; }
-  bool wants(int o) const override { return o < int(n_.outputs.size()) && n_.outputs[size_t(o)] != ValueId::kNone; }
+  bool has(int i) const override {
+    return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone;
+  }
+  bool wants(int o) const override {
+    return o < int(n_.outputs.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
+  }
   const Type& input(int i) const override {
     DUNLIN_CHECK(has(i), "Infer read an input that is absent");
     return In(i).type;
   }
-  const Tensor* value(int i) const override { return has(i) && In(i).is_constant() ? &In(i).constant : nullptr; }
+  const Tensor* value(int i) const override {
+    return has(i) && In(i).is_constant() ? &In(i).constant : nullptr;
+  }
   std::optional<Dims> shape_value(int i) const override {
     if (!has(i)) return std::nullopt;
     if (In(i).shape_value) return In(i).shape_value;
     // A constant integer vector or scalar is a shape value too; longer ones are data.
     const Tensor* t = value(i);
-    if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype())) return std::nullopt;
+    if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype()))
+      return std::nullopt;
     const auto v = ToInts(*t);
     if (!v) return std::nullopt;
-    // Negative constants (Reshape's -1) are not extents; only the operator can read those, through ints().
+    // Negative constants (Reshape's -1) are not extents; only the operator can read those, through
+    // ints().
     for (const int64_t d : *v)
       if (d < 0) return std::nullopt;
     return Dims(std::span<const int64_t>(*v));
@@ -35,7 +45,8 @@ class NodeInfer : public InferContext {
   void Set(int o, Type t) override {
     if (!wants(o)) return;
     GraphValue& v = g_.value(n_.outputs[size_t(o)]);
-    // A constant here came from an earlier inference, perhaps of other input types (a Loop's fixpoint).
+    // A constant here came from an earlier inference, perhaps of other input types (a Loop's
+    // fixpoint).
     v.constant = Tensor();
     v.type = std::move(t);
     v.shape_value.reset();
@@ -44,7 +55,8 @@ class NodeInfer : public InferContext {
     if (!wants(o)) return;
     GraphValue& v = g_.value(n_.outputs[size_t(o)]);
     // Known in full: as good as a constant.
-    if (AllKnown(entries) && v.type.IsStatic() && v.type.dims.rank() <= 1 && CountOf(v.type.dims) == int64_t(entries.size()) &&
+    if (AllKnown(entries) && v.type.IsStatic() && v.type.dims.rank() <= 1 &&
+        CountOf(v.type.dims) == int64_t(entries.size()) &&
         (v.type.dtype == DType::kI64 || v.type.dtype == DType::kI32)) {
       Tensor t = Tensor::Of<int64_t>(v.type.dims, std::span<const int64_t>(entries));
       if (v.type.dtype == DType::kI64) {
@@ -64,7 +76,8 @@ class NodeInfer : public InferContext {
                   s.inputs().size() - size_t(n_.captures), formal.size());
     for (size_t i = 0; i < formal.size(); ++i) {
       GraphValue& v = s.value(s.inputs()[i]);
-      if (formal[i].dtype != DType::kUndefined || formal[i].kind != Type::Kind::kTensor) v.type = formal[i];
+      if (formal[i].dtype != DType::kUndefined || formal[i].kind != Type::Kind::kTensor)
+        v.type = formal[i];
       v.shape_value.reset();
     }
     for (int c = 0; c < n_.captures; ++c) {

@@ -16,7 +16,8 @@ std::optional<std::vector<int64_t>> InferContext::ints(int i) const {
     if (auto v = ToInts(*t)) return std::move(*v);
     return std::nullopt;
   }
-  if (const auto s = shape_value(i); s && AllKnown(*s)) return std::vector<int64_t>(s->begin(), s->end());
+  if (const auto s = shape_value(i); s && AllKnown(*s))
+    return std::vector<int64_t>(s->begin(), s->end());
   return std::nullopt;
 }
 

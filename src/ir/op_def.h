@@ -1,5 +1,5 @@
-// OpDef: what the graph needs to know of an operator. The operators themselves are declared in ops/;
-// nothing here names one.
+// OpDef: what the graph needs to know of an operator. The operators themselves are declared in
+// ops/; nothing here names one.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,9 @@ struct Type {
 
   static Type Of(DType t, Dims d) { return {Kind::kTensor, t, true, std::move(d)}; }
   static Type Unranked(DType t) { return {Kind::kTensor, t, false, {}}; }
-  bool IsStatic() const { return kind == Kind::kTensor && dtype != DType::kUndefined && ranked && AllKnown(dims); }
+  bool IsStatic() const {
+    return kind == Kind::kTensor && dtype != DType::kUndefined && ranked && AllKnown(dims);
+  }
   bool operator==(const Type&) const = default;
 };
 std::string ToString(const Type& t);
@@ -47,7 +49,8 @@ class AttrVisitor {
   virtual void operator()(std::string_view name, std::vector<std::string>& v) = 0;
   virtual void operator()(std::string_view name, std::optional<int64_t>& v) = 0;
   virtual void operator()(std::string_view name, std::optional<float>& v) = 0;
-  virtual void operator()(std::string_view name, DType& v) = 0;  // ONNX's TensorProto.DataType on the wire
+  virtual void operator()(std::string_view name,
+                          DType& v) = 0;  // ONNX's TensorProto.DataType on the wire
 };
 
 // The attributes of one node, of a type only its operator knows.
@@ -80,11 +83,13 @@ class InferContext {
   virtual ~InferContext() = default;
   virtual int input_count() const = 0;
   virtual int output_count() const = 0;
-  virtual bool has(int i) const = 0;                // false for an omitted optional input
-  virtual bool wants(int output) const = 0;         // false for an output nobody named
-  virtual const Type& input(int i) const = 0;       // only when has(i)
-  virtual const Tensor* value(int i) const = 0;     // the input's value when it is constant, else nullptr
-  // An integer scalar or vector whose entries are known or symbolic (a computed shape); nullopt: unknown.
+  virtual bool has(int i) const = 0;           // false for an omitted optional input
+  virtual bool wants(int output) const = 0;    // false for an output nobody named
+  virtual const Type& input(int i) const = 0;  // only when has(i)
+  virtual const Tensor* value(
+      int i) const = 0;  // the input's value when it is constant, else nullptr
+  // An integer scalar or vector whose entries are known or symbolic (a computed shape); nullopt:
+  // unknown.
   virtual std::optional<Dims> shape_value(int i) const = 0;
   virtual void Set(int output, Type type) = 0;
   virtual void SetShapeValue(int output, Dims entries) = 0;
@@ -97,11 +102,12 @@ class InferContext {
 };
 
 struct OpDef {
-  std::string_view name;        // "Conv"
-  std::string_view domain = ""; // "": ai.onnx; else "com.microsoft", "dunlin", …
+  std::string_view name;                 // "Conv"
+  std::string_view domain = "";          // "": ai.onnx; else "com.microsoft", "dunlin", …
   int min_inputs = 0, max_inputs = 0;    // -1: any number
   int min_outputs = 1, max_outputs = 1;  // -1: any number
-  // The output holds the input's bytes under other extents (Reshape, Squeeze …): no step is executed.
+  // The output holds the input's bytes under other extents (Reshape, Squeeze …): no step is
+  // executed.
   bool is_view = false;
   // Same inputs, other results (random numbers): never folded or merged.
   bool nondeterministic = false;

@@ -15,6 +15,8 @@ void ForEachSimdTarget(const std::function<void(const char* name)>& fn) {
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
-std::string BestSimdTarget() { return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front()); }
+std::string BestSimdTarget() {
+  return hwy::TargetName(hwy::SupportedAndGeneratedTargets().front());
+}
 
 }  // namespace dunlin

@@ -6,7 +6,11 @@ namespace {
 class HeapRun : public RunContext {
  public:
   HeapRun(std::span<const Tensor> inputs, int outputs, int64_t max_bytes)
-      : inputs_(inputs), in_(inputs.size()), results(size_t(outputs)), out_(size_t(outputs)), max_bytes_(max_bytes) {
+      : inputs_(inputs),
+        in_(inputs.size()),
+        results(size_t(outputs)),
+        out_(size_t(outputs)),
+        max_bytes_(max_bytes) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i].defined()) in_[i] = inputs[i].view();
   }
@@ -32,7 +36,9 @@ class HeapRun : public RunContext {
     return {};
   }
   const SequenceValue* sequence(int) const override { return nullptr; }
-  Status SetSequence(int, SequenceValue) override { return Fail(Code::kUnimplemented, "sequences are not evaluated here"); }
+  Status SetSequence(int, SequenceValue) override {
+    return Fail(Code::kUnimplemented, "sequences are not evaluated here");
+  }
   SubgraphRunner* subgraph(int) override { return nullptr; }
   void* scratch() override { return nullptr; }
   void ParallelFor(int64_t count, int64_t, RangeFn fn) override {
@@ -56,23 +62,28 @@ class HeapRun : public RunContext {
 
 std::optional<Dims> TensorInfer::shape_value(int i) const {
   const Tensor* t = value(i);
-  if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype())) return std::nullopt;
+  if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype()))
+    return std::nullopt;
   const auto v = ToInts(*t);
   if (!v || std::any_of(v->begin(), v->end(), [](int64_t d) { return d < 0; })) return std::nullopt;
   return Dims(std::span<const int64_t>(*v));
 }
 
-Result<std::vector<Tensor>> Evaluate(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs, int outputs, int64_t max_bytes) {
+Result<std::vector<Tensor>> Evaluate(const OpDef& op, const Attrs& attrs,
+                                     std::span<const Tensor> inputs, int outputs,
+                                     int64_t max_bytes) {
   if (op.subgraphs > 0) return Fail(Code::kUnimplemented, "{} is not evaluated here", op.name);
   TensorInfer infer(inputs, outputs);
   TRY(op.infer(attrs, infer));
   HeapRun run(inputs, outputs, max_bytes);
   for (int o = 0; o < outputs; ++o) {
     const Type& t = infer.output(o);
-    if (t.kind != Type::Kind::kTensor) return Fail(Code::kUnimplemented, "{} makes no tensor", op.name);
+    if (t.kind != Type::Kind::kTensor)
+      return Fail(Code::kUnimplemented, "{} makes no tensor", op.name);
     if (t.IsStatic()) TRY(run.Allocate(o, t.dtype, t.dims));
   }
-  if (op.is_view && inputs.size() > 0 && inputs[0].defined() && infer.output(0).IsStatic() && outputs == 1) {
+  if (op.is_view && inputs.size() > 0 && inputs[0].defined() && infer.output(0).IsStatic() &&
+      outputs == 1) {
     TRY(run.SetOutput(0, inputs[0].Reshaped(infer.output(0).dims)));
     return std::move(run.results);
   }

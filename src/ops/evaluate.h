@@ -7,15 +7,17 @@
 
 namespace dunlin {
 
-// inputs: undefined tensors are omitted optionals. Infers, allocates and runs; sequences and sub-graphs are refused.
-// max_bytes bounds each output.
-Result<std::vector<Tensor>> Evaluate(const OpDef& op, const Attrs& attrs, std::span<const Tensor> inputs, int outputs,
+// inputs: undefined tensors are omitted optionals. Infers, allocates and runs; sequences and
+// sub-graphs are refused. max_bytes bounds each output.
+Result<std::vector<Tensor>> Evaluate(const OpDef& op, const Attrs& attrs,
+                                     std::span<const Tensor> inputs, int outputs,
                                      int64_t max_bytes = int64_t{1} << 32);
 
 // Shape inference over live tensors: every value is known.
 class TensorInfer : public InferContext {
  public:
-  TensorInfer(std::span<const Tensor> inputs, int outputs) : inputs_(inputs), types_(inputs.size()), out_(size_t(outputs)) {
+  TensorInfer(std::span<const Tensor> inputs, int outputs)
+      : inputs_(inputs), types_(inputs.size()), out_(size_t(outputs)) {
     for (size_t i = 0; i < inputs.size(); ++i)
       if (inputs[i].defined()) types_[i] = Type::Of(inputs[i].dtype(), inputs[i].dims());
   }

@@ -3,11 +3,11 @@
 // row of its family's table made by Declare<T>("Name", {…}).
 //
 //   struct LeakyRelu {
-//     struct Attrs { float alpha = 0.01f; template <class V> void Visit(V& v) { v("alpha", alpha); } };
-//     static Status Infer(const Attrs&, InferContext&);
-//     static Status Reference(const Attrs&, RunContext&);              // plain loops, double inside
-//     static Result<KernelPtr> Lower(const Attrs&, LowerContext&);     // optional; nullptr: use Reference
-//     static LayoutPlan Layouts(const Attrs&, const LayoutQuery&);     // optional
+//     struct Attrs { float alpha = 0.01f; template <class V> void Visit(V& v) { v("alpha", alpha);
+//     } }; static Status Infer(const Attrs&, InferContext&); static Status Reference(const Attrs&,
+//     RunContext&);              // plain loops, double inside static Result<KernelPtr> Lower(const
+//     Attrs&, LowerContext&);     // optional; nullptr: use Reference static LayoutPlan
+//     Layouts(const Attrs&, const LayoutQuery&);     // optional
 //   };
 #pragma once
 
@@ -41,25 +41,29 @@ class RunContext {
   virtual TensorView& out(int i) = 0;
   // For outputs whose extents depend on data: gives the output its extents and memory.
   virtual Result<TensorView*> Allocate(int output, DType dtype, const Dims& dims) = 0;
-  // An owning handle of an input (copied if the executor does not own it); for sequences and sub-graphs.
+  // An owning handle of an input (copied if the executor does not own it); for sequences and
+  // sub-graphs.
   virtual Result<Tensor> TakeInput(int i) = 0;
   virtual Status SetOutput(int output, Tensor t) = 0;
-  virtual const SequenceValue* sequence(int i) const = 0;  // nullptr when the input is not a sequence
+  virtual const SequenceValue* sequence(
+      int i) const = 0;  // nullptr when the input is not a sequence
   virtual Status SetSequence(int output, SequenceValue s) = 0;
   virtual SubgraphRunner* subgraph(int branch) = 0;
-  virtual void* scratch() = 0;                             // Kernel::scratch_bytes() bytes, 64-byte aligned
+  virtual void* scratch() = 0;  // Kernel::scratch_bytes() bytes, 64-byte aligned
   // Splits work over the threads this run may use; see ThreadPool::ParallelFor.
   virtual void ParallelFor(int64_t count, int64_t grain, RangeFn fn) = 0;
   virtual int threads() const = 0;
 };
 
-// A value on its way into or out of a run: a tensor, a sequence, or nothing (an optional without a value).
+// A value on its way into or out of a run: a tensor, a sequence, or nothing (an optional without a
+// value).
 struct RunValue {
   Tensor tensor;
   std::shared_ptr<const SequenceValue> sequence;
   bool present() const { return tensor.defined() || sequence != nullptr; }
 };
-// An input of any kind, owned; and an output of any kind. For steps that the executor runs dynamically.
+// An input of any kind, owned; and an output of any kind. For steps that the executor runs
+// dynamically.
 Result<RunValue> TakeValue(RunContext& ctx, int input);
 Status SetValue(RunContext& ctx, int output, RunValue value);
 
@@ -85,8 +89,8 @@ using KernelPtr = std::unique_ptr<const Kernel>;
 class WeightCache {
  public:
   virtual ~WeightCache() = default;
-  // The tensor made by `pack` the first time this (weight bytes, recipe) is asked for. `recipe` must
-  // name everything the packing depends on besides the bytes. Thread-safe.
+  // The tensor made by `pack` the first time this (weight bytes, recipe) is asked for. `recipe`
+  // must name everything the packing depends on besides the bytes. Thread-safe.
   virtual Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
                              const std::function<Result<Tensor>(const Tensor&)>& pack) = 0;
 };
@@ -108,13 +112,13 @@ class LowerContext {
   virtual int threads() const = 0;
 };
 
-// Layouts: a node says, given how its inputs are stored now, how it wants them and how it stores its
-// outputs. Values whose rank is below 3, or whose two layouts coincide in memory, need no copy.
+// Layouts: a node says, given how its inputs are stored now, how it wants them and how it stores
+// its outputs. Values whose rank is below 3, or whose two layouts coincide in memory, need no copy.
 struct LayoutQuery {
-  std::span<const Type> inputs;      // dtype kUndefined: absent
+  std::span<const Type> inputs;  // dtype kUndefined: absent
   std::span<const Type> outputs;
-  std::span<const Layout> current;   // of each input
-  std::vector<bool> constant;        // of each input
+  std::span<const Layout> current;  // of each input
+  std::vector<bool> constant;       // of each input
 };
 struct LayoutPlan {
   std::vector<Layout> inputs;
@@ -127,8 +131,8 @@ struct OpImpl {
   LayoutPlan (*layouts)(const Attrs&, const LayoutQuery&) = nullptr;
   // Multiply-accumulates for static types; nullptr: none.
   int64_t (*macs)(const Attrs&, std::span<const Type> in, std::span<const Type> out) = nullptr;
-  // Output 0 may lie over this input when both have equal byte size and the input dies here; -1: never,
-  // -2: any input of output 0's type.
+  // Output 0 may lie over this input when both have equal byte size and the input dies here; -1:
+  // never, -2: any input of output 0's type.
   int in_place = -1;
 };
 
@@ -150,9 +154,13 @@ OpDef Declare(std::string_view name, const OpTraits& traits) {
     OpImpl i;
     i.reference = [](const Attrs& a, RunContext& c) -> Status { return T::Reference(As<A>(a), c); };
     if constexpr (requires { &T::Lower; })
-      i.lower = [](const Attrs& a, LowerContext& c) -> Result<KernelPtr> { return T::Lower(As<A>(a), c); };
+      i.lower = [](const Attrs& a, LowerContext& c) -> Result<KernelPtr> {
+        return T::Lower(As<A>(a), c);
+      };
     if constexpr (requires { &T::Layouts; })
-      i.layouts = [](const Attrs& a, const LayoutQuery& q) -> LayoutPlan { return T::Layouts(As<A>(a), q); };
+      i.layouts = [](const Attrs& a, const LayoutQuery& q) -> LayoutPlan {
+        return T::Layouts(As<A>(a), q);
+      };
     if constexpr (requires { &T::Macs; })
       i.macs = [](const Attrs& a, std::span<const Type> in, std::span<const Type> out) -> int64_t {
         return T::Macs(As<A>(a), in, out);

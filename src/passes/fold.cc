@@ -6,7 +6,8 @@
 namespace dunlin {
 namespace {
 
-// A folded result may grow the model by this much; beyond it, only if it is no larger than what went in.
+// A folded result may grow the model by this much; beyond it, only if it is no larger than what
+// went in.
 constexpr int64_t kMaxGrowthBytes = int64_t{1} << 20;
 
 // The nodes of `branch` become nodes of the graph in place of the If.
@@ -17,7 +18,8 @@ void InlineBranch(Graph& g, NodeId id, int branch) {
   {
     const Node& node = g.node(id);
     for (int c = 0; c < node.captures; ++c)
-      map[sub->inputs()[sub->inputs().size() - size_t(node.captures - c)]] = node.inputs[size_t(node.formal_inputs() + c)];
+      map[sub->inputs()[sub->inputs().size() - size_t(node.captures - c)]] =
+          node.inputs[size_t(node.formal_inputs() + c)];
   }
   const auto mapped = [&](ValueId v) {
     const auto it = map.find(v);
@@ -33,7 +35,8 @@ void InlineBranch(Graph& g, NodeId id, int branch) {
     std::vector<ValueId> inputs;
     for (const ValueId v : from.inputs) inputs.push_back(mapped(v));
     std::vector<std::string> names;
-    for (const ValueId v : from.outputs) names.push_back(v == ValueId::kNone ? std::string() : sub->value(v).name);
+    for (const ValueId v : from.outputs)
+      names.push_back(v == ValueId::kNone ? std::string() : sub->value(v).name);
     Node& to = g.AddNode(*from.op, from.attrs, std::move(inputs), names, from.name);
     to.captures = from.captures;
     to.subgraphs = std::move(from.subgraphs);
@@ -47,7 +50,8 @@ void InlineBranch(Graph& g, NodeId id, int branch) {
   }
   const std::vector<ValueId> outputs = g.node(id).outputs;
   for (size_t i = 0; i < outputs.size(); ++i)
-    if (outputs[i] != ValueId::kNone && i < sub->outputs().size()) g.ReplaceAllUses(outputs[i], mapped(sub->outputs()[i]));
+    if (outputs[i] != ValueId::kNone && i < sub->outputs().size())
+      g.ReplaceAllUses(outputs[i], mapped(sub->outputs()[i]));
   g.Erase(id);
 }
 
@@ -75,9 +79,11 @@ Result<int> FoldNode(Graph& g, Node& n) {
       if (!count || ByteSize(t.dtype, *count) > std::max(kMaxGrowthBytes, bytes)) return 0;
     }
   }
-  auto results = Evaluate(*n.op, *n.attrs, inputs, int(n.outputs.size()), std::max(kMaxGrowthBytes, bytes));
+  auto results =
+      Evaluate(*n.op, *n.attrs, inputs, int(n.outputs.size()), std::max(kMaxGrowthBytes, bytes));
   if (!results) {
-    // The data break the operator's contract, or the result is too large: the run will say so, if it gets there.
+    // The data break the operator's contract, or the result is too large: the run will say so, if
+    // it gets there.
     return 0;
   }
   for (size_t i = 0; i < n.outputs.size(); ++i)
@@ -113,7 +119,8 @@ Result<int> FoldConstants(Graph& g) {
       }
       if (n.op->name == "If" && n.op->domain.empty() && n.subgraphs.size() == 2) {
         const GraphValue& cond = g.value(n.inputs[0]);
-        if (cond.is_constant() && cond.constant.dtype() == DType::kBool && cond.constant.count() == 1) {
+        if (cond.is_constant() && cond.constant.dtype() == DType::kBool &&
+            cond.constant.count() == 1) {
           InlineBranch(g, id, cond.constant.as<bool>()[0] ? 0 : 1);
           ++changes;
           again = true;  // the new nodes have not been walked

@@ -5,7 +5,8 @@
 
 namespace dunlin {
 
-// Chains of primitives that exporters write for one function: SiLU, HardSwish, GELU, LayerNorm, RMSNorm.
+// Chains of primitives that exporters write for one function: SiLU, HardSwish, GELU, LayerNorm,
+// RMSNorm.
 std::span<const Rule> ChainRules();
 // The same, after those.
 std::span<const Rule> LateChainRules();

@@ -1,5 +1,5 @@
-// Fusions into convolutions and matrix products: scales and biases into weights, activations and residual sums into
-// the epilogue.
+// Fusions into convolutions and matrix products: scales and biases into weights, activations and
+// residual sums into the epilogue.
 #include <algorithm>
 #include <cmath>
 
@@ -12,12 +12,14 @@ namespace {
 
 bool IsF32(const Type& t) { return t.dtype == DType::kF32; }
 
-// A constant that scales or shifts channels: one element, or C elements in [C,1,1] / [1,C,1,1] form.
+// A constant that scales or shifts channels: one element, or C elements in [C,1,1] / [1,C,1,1]
+// form.
 std::optional<std::vector<double>> PerChannel(const GraphValue& v, int64_t channels, int out_rank) {
   if (!v.is_constant() || !IsF32(v.type)) return std::nullopt;
   const Tensor& t = v.constant;
   const auto values = t.values<float>();
-  if (t.count() == 1 && t.rank() <= out_rank) return std::vector<double>(size_t(channels), double(values[0]));
+  if (t.count() == 1 && t.rank() <= out_rank)
+    return std::vector<double>(size_t(channels), double(values[0]));
   if (t.count() != channels || t.rank() > out_rank) return std::nullopt;
   const int axis = 1 - (out_rank - t.rank());  // of the channels within t
   if (axis < 0 || t.dims()[size_t(axis)] != channels) return std::nullopt;
@@ -25,21 +27,26 @@ std::optional<std::vector<double>> PerChannel(const GraphValue& v, int64_t chann
 }
 
 // conv(x) * scale + shift → a conv with other weights. `transposed`: w is [C, M/group, …].
-Result<std::optional<ValueId>> ScaleConv(Rewriter& r, const dunlin::Node& conv, const std::vector<double>& scale, const std::vector<double>& shift) {
+Result<std::optional<ValueId>> ScaleConv(Rewriter& r, const dunlin::Node& conv,
+                                         const std::vector<double>& scale,
+                                         const std::vector<double>& shift) {
   Graph& g = r.g;
   const bool transposed = conv.op->name == "ConvTranspose";
   const GraphValue& wv = g.value(conv.inputs[1]);
   const bool has_bias = conv.inputs.size() > 2 && conv.inputs[2] != ValueId::kNone;
-  if (!wv.is_constant() || !IsF32(wv.type) || (has_bias && !g.value(conv.inputs[2]).is_constant())) return std::nullopt;
+  if (!wv.is_constant() || !IsF32(wv.type) || (has_bias && !g.value(conv.inputs[2]).is_constant()))
+    return std::nullopt;
   const Tensor& w = wv.constant;
-  const int64_t group = transposed ? As<ConvTransposeAttrs>(*conv.attrs).group : As<ConvAttrs>(*conv.attrs).group;
+  const int64_t group =
+      transposed ? As<ConvTransposeAttrs>(*conv.attrs).group : As<ConvAttrs>(*conv.attrs).group;
   const int64_t outputs = transposed ? w.dims()[1] * group : w.dims()[0];
   if (int64_t(scale.size()) != outputs || group < 1) return std::nullopt;
   const Tensor scaled = TRY(Tensor::Create(DType::kF32, w.dims()));
   const float* from = w.as<float>();
   float* to = scaled.mut<float>();
   if (transposed) {
-    const int64_t C = w.dims()[0], per_group = w.dims()[1], taps = C * per_group != 0 ? w.count() / (C * per_group) : 0;
+    const int64_t C = w.dims()[0], per_group = w.dims()[1],
+                  taps = C * per_group != 0 ? w.count() / (C * per_group) : 0;
     for (int64_t c = 0; c < C; ++c)
       for (int64_t o = 0; o < per_group; ++o)
         for (int64_t t = 0; t < taps; ++t) {
@@ -49,7 +56,8 @@ Result<std::optional<ValueId>> ScaleConv(Rewriter& r, const dunlin::Node& conv, 
   } else {
     const int64_t each = outputs ? w.count() / outputs : 0;
     for (int64_t o = 0; o < outputs; ++o)
-      for (int64_t i = 0; i < each; ++i) to[o * each + i] = float(double(from[o * each + i]) * scale[size_t(o)]);
+      for (int64_t i = 0; i < each; ++i)
+        to[o * each + i] = float(double(from[o * each + i]) * scale[size_t(o)]);
   }
   const Tensor bias = TRY(Tensor::Create(DType::kF32, Dims{outputs}));
   for (int64_t o = 0; o < outputs; ++o) {
@@ -97,17 +105,22 @@ Result<std::optional<ValueId>> FoldChannelConstant(Rewriter& r, const Match& m) 
   const dunlin::Node& op = r.node(0);
   const dunlin::Node& conv = r.node(1);
   const int64_t C = OutputChannels(r.g, conv);
-  if (C < 0 || r.type(op.outputs[0]).dims.size() != r.type(conv.outputs[0]).dims.size()) return std::nullopt;
+  if (C < 0 || r.type(op.outputs[0]).dims.size() != r.type(conv.outputs[0]).dims.size())
+    return std::nullopt;
   const auto k = PerChannel(r.value(m.var(3)), C, r.type(conv.outputs[0]).dims.rank());
   if (!k) return std::nullopt;
   const bool constant_first = op.inputs[0] == m.var(3);
   std::vector<double> scale(size_t(C), 1.0), shift(size_t(C), 0.0);
   const std::string_view name = op.op->name;
-  if (name == "Mul") scale = *k;
-  else if (name == "Add") shift = *k;
-  else if (constant_first) return std::nullopt;
+  if (name == "Mul")
+    scale = *k;
+  else if (name == "Add")
+    shift = *k;
+  else if (constant_first)
+    return std::nullopt;
   else
-    for (size_t c = 0; c < size_t(C); ++c) (name == "Sub" ? shift[c] : scale[c]) = name == "Sub" ? -(*k)[c] : 1.0 / (*k)[c];
+    for (size_t c = 0; c < size_t(C); ++c)
+      (name == "Sub" ? shift[c] : scale[c]) = name == "Sub" ? -(*k)[c] : 1.0 / (*k)[c];
   return ScaleConv(r, conv, scale, shift);
 }
 
@@ -116,9 +129,12 @@ Result<std::optional<ValueId>> FoldPad(Rewriter& r, const Match& m) {
   const dunlin::Node& conv = r.node(0);
   const dunlin::Node& pad = r.node(1);
   const Type& x = r.type(pad.inputs[0]);
-  if (!x.ranked || x.dims.rank() < 3 || StringAttr(*pad.attrs, "mode").value_or("") != "constant") return std::nullopt;
+  if (!x.ranked || x.dims.rank() < 3 || StringAttr(*pad.attrs, "mode").value_or("") != "constant")
+    return std::nullopt;
   if (pad.inputs.size() > 3 && pad.inputs[3] != ValueId::kNone) return std::nullopt;
-  if (pad.inputs.size() > 2 && pad.inputs[2] != ValueId::kNone && UniformConstant(r.value(pad.inputs[2])) != 0.0) return std::nullopt;
+  if (pad.inputs.size() > 2 && pad.inputs[2] != ValueId::kNone &&
+      UniformConstant(r.value(pad.inputs[2])) != 0.0)
+    return std::nullopt;
   const GraphValue& amounts = r.value(pad.inputs[1]);
   if (!amounts.is_constant()) return std::nullopt;
   const auto pads = ToInts(amounts.constant);
@@ -147,15 +163,21 @@ struct Epilogue {
 };
 std::optional<Epilogue> EpilogueOf(const Graph& g, const dunlin::Node& n) {
   const std::string_view op = n.op->name;
-  const auto attr = [&](std::string_view name, float otherwise) { return FloatAttr(*n.attrs, name).value_or(otherwise); };
+  const auto attr = [&](std::string_view name, float otherwise) {
+    return FloatAttr(*n.attrs, name).value_or(otherwise);
+  };
   if (op == "Relu") return Epilogue{Activation::kRelu};
   if (op == "LeakyRelu") return Epilogue{Activation::kLeakyRelu, attr("alpha", 0.01f)};
   if (op == "Sigmoid") return Epilogue{Activation::kSigmoid};
   if (op == "Tanh") return Epilogue{Activation::kTanh};
-  if (op == "HardSigmoid") return Epilogue{Activation::kHardSigmoid, attr("alpha", 0.2f), attr("beta", 0.5f)};
+  if (op == "HardSigmoid")
+    return Epilogue{Activation::kHardSigmoid, attr("alpha", 0.2f), attr("beta", 0.5f)};
   if (op == "HardSwish") return Epilogue{Activation::kHardSwish};
   if (op == "Swish" && attr("alpha", 1) == 1) return Epilogue{Activation::kSilu};
-  if (op == "Gelu") return Epilogue{StringAttr(*n.attrs, "approximate").value_or("none") == "tanh" ? Activation::kGeluTanh : Activation::kGelu};
+  if (op == "Gelu")
+    return Epilogue{StringAttr(*n.attrs, "approximate").value_or("none") == "tanh"
+                        ? Activation::kGeluTanh
+                        : Activation::kGelu};
   if (op == "Clip") {
     Epilogue e{Activation::kClip, -INFINITY, INFINITY};
     for (const size_t i : {size_t(1), size_t(2)}) {
@@ -175,7 +197,9 @@ FusedConvAttrs AsFusedConv(const dunlin::Node& n) {
   static_cast<ConvAttrs&>(f) = As<ConvAttrs>(*n.attrs);
   return f;
 }
-FusedMatMulAttrs AsFusedMatMul(const dunlin::Node& n) { return n.op->name == kFusedMatMulName ? As<FusedMatMulAttrs>(*n.attrs) : FusedMatMulAttrs{}; }
+FusedMatMulAttrs AsFusedMatMul(const dunlin::Node& n) {
+  return n.op->name == kFusedMatMulName ? As<FusedMatMulAttrs>(*n.attrs) : FusedMatMulAttrs{};
+}
 
 // activation(conv(…)) → conv with that epilogue
 Result<std::optional<ValueId>> FuseActivation(Rewriter& r, const Match&) {
@@ -231,13 +255,20 @@ Result<std::optional<ValueId>> FuseBias(Rewriter& r, const Match& m) {
   const dunlin::Node& x = r.node(1);
   const GraphValue& b = r.value(m.var(0));
   const Type& t = r.type(x.outputs[0]);
-  if (!b.is_constant() || !IsF32(t) || !IsF32(b.type) || !t.ranked || t.dims.rank() < 2 || !IsKnown(t.dims.back())) return std::nullopt;
-  if (b.constant.count() != t.dims.back() || b.constant.rank() < 1 || b.constant.rank() > t.dims.rank() || b.constant.dims().back() != t.dims.back()) return std::nullopt;
+  if (!b.is_constant() || !IsF32(t) || !IsF32(b.type) || !t.ranked || t.dims.rank() < 2 ||
+      !IsKnown(t.dims.back()))
+    return std::nullopt;
+  if (b.constant.count() != t.dims.back() || b.constant.rank() < 1 ||
+      b.constant.rank() > t.dims.rank() || b.constant.dims().back() != t.dims.back())
+    return std::nullopt;
   std::vector<ValueId> inputs = x.inputs;
   inputs.resize(std::max<size_t>(3, inputs.size()), ValueId::kNone);
   const FusedMatMulAttrs a = AsFusedMatMul(x);
   if (inputs[2] != ValueId::kNone || a.activation != 0) return std::nullopt;
-  inputs[2] = b.constant.rank() == 1 ? m.var(0) : r.g.AddConstant(b.name + "/bias", b.constant.Reshaped(Dims{b.constant.count()}));
+  inputs[2] =
+      b.constant.rank() == 1
+          ? m.var(0)
+          : r.g.AddConstant(b.name + "/bias", b.constant.Reshaped(Dims{b.constant.count()}));
   return r.NodeWith("dunlin.FusedMatMul", std::move(inputs), MakeAttrs(a));
 }
 
@@ -246,8 +277,12 @@ Result<std::optional<ValueId>> FuseScale(Rewriter& r, const Match& m) {
   const dunlin::Node& op = r.node(0);
   const dunlin::Node& x = r.node(1);
   const auto k = UniformConstant(r.value(m.var(0)));
-  if (!k || r.value(m.var(0)).constant.count() != 1 || !IsF32(r.type(x.outputs[0])) || !std::isfinite(*k)) return std::nullopt;
-  if (r.value(m.var(0)).constant.rank() > r.type(x.outputs[0]).dims.rank() || !r.type(x.outputs[0]).ranked) return std::nullopt;
+  if (!k || r.value(m.var(0)).constant.count() != 1 || !IsF32(r.type(x.outputs[0])) ||
+      !std::isfinite(*k))
+    return std::nullopt;
+  if (r.value(m.var(0)).constant.rank() > r.type(x.outputs[0]).dims.rank() ||
+      !r.type(x.outputs[0]).ranked)
+    return std::nullopt;
   if (op.op->name == "Div" && (op.inputs[0] == m.var(0) || *k == 0)) return std::nullopt;
   FusedMatMulAttrs a = AsFusedMatMul(x);
   if (a.activation != 0 || x.inputs.size() > 2) return std::nullopt;
@@ -264,8 +299,12 @@ Result<std::optional<ValueId>> GemmToMatMul(Rewriter& r, const Match&) {
   if (n.inputs.size() > 2 && n.inputs[2] != ValueId::kNone) {
     const GraphValue& c = r.value(n.inputs[2]);
     const int64_t N = r.type(n.outputs[0]).dims.back();
-    if (a.beta != 1 || !c.is_constant() || !IsKnown(N) || c.constant.count() != N || c.constant.dims().empty() || c.constant.dims().back() != N) return std::nullopt;
-    inputs.push_back(c.constant.rank() == 1 ? n.inputs[2] : r.g.AddConstant(c.name + "/bias", c.constant.Reshaped(Dims{N})));
+    if (a.beta != 1 || !c.is_constant() || !IsKnown(N) || c.constant.count() != N ||
+        c.constant.dims().empty() || c.constant.dims().back() != N)
+      return std::nullopt;
+    inputs.push_back(c.constant.rank() == 1
+                         ? n.inputs[2]
+                         : r.g.AddConstant(c.name + "/bias", c.constant.Reshaped(Dims{N})));
   }
   FusedMatMulAttrs f;
   f.trans_a = a.trans_a;
@@ -279,8 +318,10 @@ Result<std::optional<ValueId>> FuseTranspose(Rewriter& r, const Match& m) {
   const dunlin::Node& x = r.node(0);
   const dunlin::Node& t = r.node(1);
   auto perm = IntsAttr(*t.attrs, "perm");
-  if (!perm || perm->size() < 2 || !IsF32(r.type(x.outputs[0])) || x.inputs.size() > 4) return std::nullopt;
-  // Only when without the swap the innermost axis stays innermost: then what is left is cheap or nothing.
+  if (!perm || perm->size() < 2 || !IsF32(r.type(x.outputs[0])) || x.inputs.size() > 4)
+    return std::nullopt;
+  // Only when without the swap the innermost axis stays innermost: then what is left is cheap or
+  // nothing.
   if ((*perm)[perm->size() - 2] != int64_t(perm->size()) - 1) return std::nullopt;
   std::swap((*perm)[perm->size() - 2], (*perm)[perm->size() - 1]);
   FusedMatMulAttrs a = AsFusedMatMul(x);
@@ -291,7 +332,8 @@ Result<std::optional<ValueId>> FuseTranspose(Rewriter& r, const Match& m) {
   if (!identity) {
     const std::string name = t.name + "/heads";
     const double position = t.position;
-    dunlin::Node& n = r.g.AddNode(OpNamed("Transpose"), AttrsWith(OpNamed("Transpose"), {{"perm", *perm}}), {b}, name);
+    dunlin::Node& n = r.g.AddNode(OpNamed("Transpose"),
+                                  AttrsWith(OpNamed("Transpose"), {{"perm", *perm}}), {b}, name);
     n.position = position;
     TRY(InferNode(r.g, n));
     b = n.outputs[0];
@@ -305,25 +347,48 @@ Result<std::optional<ValueId>> FuseTranspose(Rewriter& r, const Match& m) {
 
 std::span<const Rule> ConvolutionRules() {
   static const Rule rules[] = {
-      {"conv-batchnorm", OpMore({"BatchNormalization"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1)}, 0), FoldBatchNorm},
-      {"conv-constant", Op({"Mul", "Add"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1), Var(3)}, 0), FoldChannelConstant},
-      {"conv-constant-2", Op({"Sub", "Div"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1), Var(3)}, 0), FoldChannelConstant},
+      {"conv-batchnorm",
+       OpMore({"BatchNormalization"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1)}, 0),
+       FoldBatchNorm},
+      {"conv-constant",
+       Op({"Mul", "Add"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1), Var(3)}, 0),
+       FoldChannelConstant},
+      {"conv-constant-2",
+       Op({"Sub", "Div"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1), Var(3)}, 0),
+       FoldChannelConstant},
       {"pad-conv", OpMore({"Conv"}, {OpMore({"Pad"}, {Var(0)}, 1)}, 0), FoldPad},
       {"gemm-matmul", OpMore({"Gemm"}, {Var(0)}, 0), GemmToMatMul},
-      {"matmul-bias", Op("Add", {OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0), FuseBias},
-      {"matmul-scale", Op({"Mul", "Div"}, {OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0), FuseScale},
-      {"matmul-transpose", OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(0), Op("Transpose", {Var(1)}, 1)}, 0), FuseTranspose},
+      {"matmul-bias", Op("Add", {OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0),
+       FuseBias},
+      {"matmul-scale",
+       Op({"Mul", "Div"}, {OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0),
+       FuseScale},
+      {"matmul-transpose",
+       OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(0), Op("Transpose", {Var(1)}, 1)}, 0),
+       FuseTranspose},
   };
   return rules;
 }
 
 std::span<const Rule> EpilogueRules() {
   static const Rule rules[] = {
-      {"residual", Op("Add", {OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0), FuseResidual},
-      {"residual-second", Op("Add", {Var(0), OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1)}, 0), FuseResidual},
+      {"residual",
+       Op("Add",
+          {OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1),
+           Var(0)},
+          0),
+       FuseResidual},
+      {"residual-second",
+       Op("Add",
+          {Var(0),
+           OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1)},
+          0),
+       FuseResidual},
       {"activation",
-       OpMore({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Clip"},
-              {OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1)}, 0),
+       OpMore({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu",
+               "Clip"},
+              {OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1)},
+              0),
        FuseActivation},
   };
   return rules;

@@ -37,7 +37,8 @@ TEST(Fold, ShapeOfAKnownInputDisappears) {
   const ValueId x = b.Input({2, 3, 4});
   const ValueId shape = b.Add("Shape", {x});
   const ValueId batch = b.Add("Gather", {shape, b.Const(Tensor::Ints(std::vector<int64_t>{0}))});
-  const ValueId target = b.Add("Concat", {batch, b.Const(Tensor::Ints(std::vector<int64_t>{-1}))}, {{"axis", int64_t{0}}});
+  const ValueId target = b.Add("Concat", {batch, b.Const(Tensor::Ints(std::vector<int64_t>{-1}))},
+                               {{"axis", int64_t{0}}});
   EXPECT_EQ(Optimised(b.Finish({b.Add("Reshape", {x, target})})), (Counts{{"Reshape", 1}}));
 }
 
@@ -62,7 +63,8 @@ TEST(Simplify, KeepsAnAddThatBroadcasts) {
 TEST(Simplify, ComputesEqualNodesOnce) {
   GraphBuilder b;
   const ValueId x = b.Input({4});
-  EXPECT_EQ(Optimised(b.Finish({b.Add("Sub", {b.Add("Exp", {x}), b.Add("Exp", {x})})})), (Counts{{"Exp", 1}, {"Sub", 1}}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Sub", {b.Add("Exp", {x}), b.Add("Exp", {x})})})),
+            (Counts{{"Exp", 1}, {"Sub", 1}}));
 }
 
 TEST(Simplify, MergesTransposes) {
@@ -78,7 +80,8 @@ ValueId Conv(GraphBuilder& b, ValueId x) {
   return b.Add("Conv", {x, b.Weights({4, 3, 3, 3})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
 }
 ValueId BatchNorm(GraphBuilder& b, ValueId x) {
-  return b.Add("BatchNormalization", {x, b.Weights({4}), b.Weights({4}), b.Weights({4}), b.Weights({4}, 0.5f, 2)});
+  return b.Add("BatchNormalization",
+               {x, b.Weights({4}), b.Weights({4}), b.Weights({4}), b.Weights({4}, 0.5f, 2)});
 }
 
 TEST(Fuse, ConvTakesBatchNormScaleShiftResidualAndActivation) {
@@ -99,7 +102,8 @@ TEST(Fuse, ConvWhoseResultIsUsedTwiceKeepsIt) {
 TEST(Fuse, ResidualThatBroadcastsStaysAnAdd) {
   GraphBuilder b;
   const ValueId y = Conv(b, b.Input({1, 3, 8, 8}));
-  EXPECT_EQ(Optimised(b.Finish({b.Add("Add", {y, b.Input({1, 4, 1, 1})})})), (Counts{{"Add", 1}, {"Conv", 1}}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Add", {y, b.Input({1, 4, 1, 1})})})),
+            (Counts{{"Add", 1}, {"Conv", 1}}));
 }
 
 TEST(Fuse, PadOfZerosGoesIntoTheConv) {
@@ -109,14 +113,16 @@ TEST(Fuse, PadOfZerosGoesIntoTheConv) {
   auto g = b.Finish({b.Add("Conv", {padded, b.Weights({4, 3, 3, 3})})});
   ASSERT_TRUE(OptimizeModel(*g).has_value());
   EXPECT_EQ(OpCounts(*g), (Counts{{"Conv", 1}}));
-  EXPECT_EQ(As<ConvAttrs>(*g->producer(g->outputs()[0])->attrs).pads, (std::vector<int64_t>{1, 2, 3, 4}));
+  EXPECT_EQ(As<ConvAttrs>(*g->producer(g->outputs()[0])->attrs).pads,
+            (std::vector<int64_t>{1, 2, 3, 4}));
 }
 
 TEST(Fuse, PadOfOnesStays) {
   GraphBuilder b;
   const ValueId pads = b.Const(Tensor::Ints(std::vector<int64_t>{0, 0, 1, 1, 0, 0, 1, 1}));
   const ValueId padded = b.Add("Pad", {b.Input({1, 3, 8, 8}), pads, b.Scalar(1)});
-  EXPECT_EQ(Optimised(b.Finish({b.Add("Conv", {padded, b.Weights({4, 3, 3, 3})})})), (Counts{{"Conv", 1}, {"Pad", 1}}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Conv", {padded, b.Weights({4, 3, 3, 3})})})),
+            (Counts{{"Conv", 1}, {"Pad", 1}}));
 }
 
 TEST(Fuse, MatMulTakesScaleBiasAndGelu) {
@@ -124,7 +130,8 @@ TEST(Fuse, MatMulTakesScaleBiasAndGelu) {
   ValueId y = b.Add("MatMul", {b.Input({5, 8}), b.Weights({8, 6})});
   y = b.Add("Div", {y, b.Scalar(2)});
   y = b.Add("Add", {b.Weights({6}), y});
-  const ValueId e = b.Add("Add", {b.Add("Erf", {b.Add("Div", {y, b.Scalar(float(std::sqrt(2.0)))})}), b.Scalar(1)});
+  const ValueId e = b.Add(
+      "Add", {b.Add("Erf", {b.Add("Div", {y, b.Scalar(float(std::sqrt(2.0)))})}), b.Scalar(1)});
   y = b.Add("Mul", {b.Add("Mul", {y, e}), b.Scalar(0.5)});
   auto g = b.Finish({y});
   ASSERT_TRUE(OptimizeModel(*g).has_value());
@@ -150,7 +157,8 @@ TEST(Fuse, HardSwishInItsSpellings) {
     GraphBuilder b;
     const ValueId x = b.Input({1, 3, 4, 4});
     const ValueId c = b.Add("Clip", {b.Add("Add", {x, b.Scalar(3)}), b.Scalar(0), b.Scalar(6)});
-    const ValueId y = division ? b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)}) : b.Add("Mul", {x, b.Add("Mul", {c, b.Scalar(1.0f / 6)})});
+    const ValueId y = division ? b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)})
+                               : b.Add("Mul", {x, b.Add("Mul", {c, b.Scalar(1.0f / 6)})});
     EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"HardSwish", 1}})) << division;
   }
 }
@@ -159,7 +167,8 @@ TEST(Fuse, ClipThatIsNotSixIsNoHardSwish) {
   GraphBuilder b;
   const ValueId x = b.Input({4});
   const ValueId c = b.Add("Clip", {b.Add("Add", {x, b.Scalar(3)}), b.Scalar(0), b.Scalar(5)});
-  EXPECT_EQ(Optimised(b.Finish({b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)})})), (Counts{{"Add", 1}, {"Clip", 1}, {"Div", 1}, {"Mul", 1}}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Div", {b.Add("Mul", {x, c}), b.Scalar(6)})})),
+            (Counts{{"Add", 1}, {"Clip", 1}, {"Div", 1}, {"Mul", 1}}));
 }
 
 ValueId LayerNormChain(GraphBuilder& b, ValueId x, int64_t axis) {
@@ -172,12 +181,14 @@ ValueId LayerNormChain(GraphBuilder& b, ValueId x, int64_t axis) {
 
 TEST(Fuse, LayerNormFromItsPrimitives) {
   GraphBuilder b;
-  EXPECT_EQ(Optimised(b.Finish({LayerNormChain(b, b.Input({2, 8}), -1)})), (Counts{{"LayerNormalization", 1}}));
+  EXPECT_EQ(Optimised(b.Finish({LayerNormChain(b, b.Input({2, 8}), -1)})),
+            (Counts{{"LayerNormalization", 1}}));
 }
 
 TEST(Fuse, MeanOverAnotherAxisIsNoLayerNorm) {
   GraphBuilder b;
-  EXPECT_EQ(Optimised(b.Finish({LayerNormChain(b, b.Input({8, 8}), 0)})).count("LayerNormalization"), 0u);
+  EXPECT_EQ(
+      Optimised(b.Finish({LayerNormChain(b, b.Input({8, 8}), 0)})).count("LayerNormalization"), 0u);
 }
 
 }  // namespace

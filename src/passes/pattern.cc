@@ -7,7 +7,9 @@ namespace dunlin {
 
 const OpDef& OpNamed(std::string_view qualified) {
   const size_t dot = qualified.rfind('.');
-  const OpDef* op = dot == std::string_view::npos ? FindOp(qualified) : FindOp(qualified.substr(dot + 1), qualified.substr(0, dot));
+  const OpDef* op = dot == std::string_view::npos
+                        ? FindOp(qualified)
+                        : FindOp(qualified.substr(dot + 1), qualified.substr(0, dot));
   DUNLIN_CHECK(op != nullptr, "a rule names an operator that is not declared");
   return *op;
 }
@@ -31,7 +33,9 @@ Pat Op(std::initializer_list<std::string_view> names, std::vector<Pat> inputs, i
   p.inputs = std::move(inputs);
   return p;
 }
-Pat Op(std::string_view name, std::vector<Pat> inputs, int bind) { return Op({name}, std::move(inputs), bind); }
+Pat Op(std::string_view name, std::vector<Pat> inputs, int bind) {
+  return Op({name}, std::move(inputs), bind);
+}
 Pat OpMore(std::initializer_list<std::string_view> names, std::vector<Pat> inputs, int bind) {
   Pat p = Op(names, std::move(inputs), bind);
   p.literal = 1;
@@ -39,7 +43,9 @@ Pat OpMore(std::initializer_list<std::string_view> names, std::vector<Pat> input
 }
 
 std::optional<double> UniformConstant(const GraphValue& v) {
-  if (!v.is_constant() || v.constant.count() < 1 || !(IsFloat(v.constant.dtype()) || IsInteger(v.constant.dtype()))) return std::nullopt;
+  if (!v.is_constant() || v.constant.count() < 1 ||
+      !(IsFloat(v.constant.dtype()) || IsInteger(v.constant.dtype())))
+    return std::nullopt;
   // Larger constants are weights; comparing all their elements would cost more than it can win.
   if (v.constant.count() > 4096) return std::nullopt;
   const auto d = Convert(v.constant, DType::kF64);
@@ -53,7 +59,8 @@ std::optional<double> UniformConstant(const GraphValue& v) {
 namespace {
 
 bool IsCommutative(const OpDef* op) {
-  static const OpDef* const kOps[] = {&OpNamed("Add"), &OpNamed("Mul"), &OpNamed("Max"), &OpNamed("Min"), &OpNamed("Sum")};
+  static const OpDef* const kOps[] = {&OpNamed("Add"), &OpNamed("Mul"), &OpNamed("Max"),
+                                      &OpNamed("Min"), &OpNamed("Sum")};
   return std::find(std::begin(kOps), std::end(kOps), op) != std::end(kOps);
 }
 
@@ -69,7 +76,8 @@ class Matcher {
         if (v == ValueId::kNone) continue;
         if (g_.IsOutput(v)) return false;
         for (const Use& u : g_.value(v).uses)
-          if (std::find(m.covered.begin(), m.covered.end(), u.node) == m.covered.end()) return false;
+          if (std::find(m.covered.begin(), m.covered.end(), u.node) == m.covered.end())
+            return false;
       }
     }
     return true;
@@ -105,7 +113,8 @@ class Matcher {
     const Match saved = m;
     const auto attempt = [&](bool swapped) {
       m = saved;
-      if (std::find(m.covered.begin(), m.covered.end(), n.id) == m.covered.end()) m.covered.push_back(n.id);
+      if (std::find(m.covered.begin(), m.covered.end(), n.id) == m.covered.end())
+        m.covered.push_back(n.id);
       if (p.index >= 0) m.nodes[p.index] = n.id;
       for (size_t i = 0; i < p.inputs.size(); ++i)
         if (!MatchValue(p.inputs[i], n.inputs[swapped ? 1 - i : i], m)) return false;
@@ -195,10 +204,18 @@ std::optional<T> Read(const Attrs& a, std::string_view name) {
 
 }  // namespace
 
-std::optional<int64_t> IntAttr(const Attrs& a, std::string_view name) { return Read<int64_t>(a, name); }
-std::optional<float> FloatAttr(const Attrs& a, std::string_view name) { return Read<float>(a, name); }
-std::optional<std::string> StringAttr(const Attrs& a, std::string_view name) { return Read<std::string>(a, name); }
-std::optional<std::vector<int64_t>> IntsAttr(const Attrs& a, std::string_view name) { return Read<std::vector<int64_t>>(a, name); }
+std::optional<int64_t> IntAttr(const Attrs& a, std::string_view name) {
+  return Read<int64_t>(a, name);
+}
+std::optional<float> FloatAttr(const Attrs& a, std::string_view name) {
+  return Read<float>(a, name);
+}
+std::optional<std::string> StringAttr(const Attrs& a, std::string_view name) {
+  return Read<std::string>(a, name);
+}
+std::optional<std::vector<int64_t>> IntsAttr(const Attrs& a, std::string_view name) {
+  return Read<std::vector<int64_t>>(a, name);
+}
 
 std::shared_ptr<const Attrs> AttrsWith(const OpDef& op, const AttrSettings& settings) {
   auto a = DefaultAttrs(op);
@@ -208,7 +225,8 @@ std::shared_ptr<const Attrs> AttrsWith(const OpDef& op, const AttrSettings& sett
   return a;
 }
 
-Result<std::optional<ValueId>> Rewriter::NodeWith(std::string_view op, std::vector<ValueId> inputs, std::shared_ptr<const Attrs> attrs) {
+Result<std::optional<ValueId>> Rewriter::NodeWith(std::string_view op, std::vector<ValueId> inputs,
+                                                  std::shared_ptr<const Attrs> attrs) {
   const dunlin::Node& root = g.node(m.covered[0]);
   const double position = root.position;
   const std::string name = root.name;
@@ -219,7 +237,8 @@ Result<std::optional<ValueId>> Rewriter::NodeWith(std::string_view op, std::vect
   return std::optional<ValueId>(n.outputs[0]);
 }
 
-Result<std::optional<ValueId>> Rewriter::Node(std::string_view op, std::vector<ValueId> inputs, const AttrSettings& attrs) {
+Result<std::optional<ValueId>> Rewriter::Node(std::string_view op, std::vector<ValueId> inputs,
+                                              const AttrSettings& attrs) {
   return NodeWith(op, std::move(inputs), AttrsWith(OpNamed(op), attrs));
 }
 
@@ -243,10 +262,13 @@ Result<int> ApplyRules(Graph& g, std::span<const Rule> rules) {
         if (!to) continue;
         const ValueId from = g.node(id).outputs[0];
         g.ReplaceAllUses(from, *to);
-        for (const NodeId c : m.covered)  // the root first, so that those behind it have lost their use
+        for (const NodeId c :
+             m.covered)  // the root first, so that those behind it have lost their use
           if (g.alive(c)) {
             const Node& dead = g.node(c);
-            if (std::all_of(dead.outputs.begin(), dead.outputs.end(), [&](ValueId v) { return v == ValueId::kNone || g.UseCount(v) == 0; })) g.Erase(c);
+            if (std::all_of(dead.outputs.begin(), dead.outputs.end(),
+                            [&](ValueId v) { return v == ValueId::kNone || g.UseCount(v) == 0; }))
+              g.Erase(c);
           }
         ++fired;
         again = true;

@@ -1,9 +1,11 @@
 // Rewrite rules as data: a pattern over operators, and what takes its place.
 //
-//   {"silu", Op("Mul", {Var(0), Op("Sigmoid", {Var(0)})}), [](Rewriter& r, const Match& m) { return r.Node("Swish", {m.var(0)}); }}
+//   {"silu", Op("Mul", {Var(0), Op("Sigmoid", {Var(0)})}), [](Rewriter& r, const Match& m) { return
+//   r.Node("Swish", {m.var(0)}); }}
 //
-// A pattern matches from the root down. Every matched node but the root must be used inside the match only, so that
-// nothing is computed twice. Nothing changes until a pattern has matched and the rule has said yes.
+// A pattern matches from the root down. Every matched node but the root must be used inside the
+// match only, so that nothing is computed twice. Nothing changes until a pattern has matched and
+// the rule has said yes.
 #pragma once
 
 #include <functional>
@@ -19,17 +21,19 @@ namespace dunlin {
 
 struct Pat {
   enum class Kind : uint8_t { kVar, kLit, kOp } kind = Kind::kVar;
-  int index = -1;               // Var: which; Op: bound under this number, or -1
+  int index = -1;  // Var: which; Op: bound under this number, or -1
   double literal = 0;
   std::vector<const OpDef*> ops;
   std::vector<Pat> inputs;
 };
 // Any value; the same number must match the same value.
 Pat Var(int index);
-// A constant with one element (or all elements equal) of this value, to a part in a hundred thousand.
+// A constant with one element (or all elements equal) of this value, to a part in a hundred
+// thousand.
 Pat Lit(double value);
-// Output 0 of one of these operators ("Add", "dunlin.FusedConv"); inputs beyond those listed must be absent unless
-// `more` is given. Add, Mul and their like match either order. `bind` makes the node available to the rule.
+// Output 0 of one of these operators ("Add", "dunlin.FusedConv"); inputs beyond those listed must
+// be absent unless `more` is given. Add, Mul and their like match either order. `bind` makes the
+// node available to the rule.
 Pat Op(std::initializer_list<std::string_view> names, std::vector<Pat> inputs, int bind = -1);
 Pat Op(std::string_view name, std::vector<Pat> inputs, int bind = -1);
 // The same with any further inputs.
@@ -64,14 +68,17 @@ class Rewriter {
   Graph& g;
   const Match& m;
   // New nodes stand where the root stood and take its name; their types are inferred.
-  Result<std::optional<ValueId>> Node(std::string_view op, std::vector<ValueId> inputs, const AttrSettings& attrs = {});
-  Result<std::optional<ValueId>> NodeWith(std::string_view op, std::vector<ValueId> inputs, std::shared_ptr<const Attrs> attrs);
+  Result<std::optional<ValueId>> Node(std::string_view op, std::vector<ValueId> inputs,
+                                      const AttrSettings& attrs = {});
+  Result<std::optional<ValueId>> NodeWith(std::string_view op, std::vector<ValueId> inputs,
+                                          std::shared_ptr<const Attrs> attrs);
   const dunlin::Node& node(int bind) const { return g.node(m.nodes[bind]); }
   const GraphValue& value(ValueId v) const { return g.value(v); }
   const Type& type(ValueId v) const { return g.value(v).type; }
 };
 
-// The value that replaces the root's output 0; nullopt: the rule does not apply after all, nothing was changed.
+// The value that replaces the root's output 0; nullopt: the rule does not apply after all, nothing
+// was changed.
 using Build = std::function<Result<std::optional<ValueId>>(Rewriter&, const Match&)>;
 struct Rule {
   std::string_view name;
@@ -79,8 +86,9 @@ struct Rule {
   Build build;
 };
 
-// Applies rules until none fires. Each firing must leave fewer nodes or cover what it replaced, so that this ends; a bound on the
-// number of firings guards against a rule that does not. Returns the number of firings.
+// Applies rules until none fires. Each firing must leave fewer nodes or cover what it replaced, so
+// that this ends; a bound on the number of firings guards against a rule that does not. Returns the
+// number of firings.
 Result<int> ApplyRules(Graph& g, std::span<const Rule> rules);
 
 // "Conv" or "dunlin.FusedConv"; a name nobody declared is a bug.

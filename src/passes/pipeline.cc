@@ -26,12 +26,14 @@ Result<std::vector<PassReport>> RunPasses(Graph& g, std::span<const Pass> passes
 }  // namespace
 
 Result<std::vector<PassReport>> OptimizeModel(Graph& g) {
-  static constexpr Pass kPasses[] = {{"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
+  static constexpr Pass kPasses[] = {
+      {"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
   return RunPasses(g, kPasses);
 }
 
 Result<std::vector<PassReport>> OptimizeForShapes(Graph& g) {
-  static constexpr Pass kPasses[] = {{"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
+  static constexpr Pass kPasses[] = {
+      {"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
   return RunPasses(g, kPasses);
 }
 

@@ -13,30 +13,43 @@ namespace {
 
 // Extents that are certainly equal when the model runs.
 bool SameShape(const Type& a, const Type& b) {
-  if (a.kind != Type::Kind::kTensor || b.kind != Type::Kind::kTensor || !a.ranked || !b.ranked || a.dims != b.dims) return false;
+  if (a.kind != Type::Kind::kTensor || b.kind != Type::Kind::kTensor || !a.ranked || !b.ranked ||
+      a.dims != b.dims)
+    return false;
   return std::find(a.dims.begin(), a.dims.end(), kUnknownDim) == a.dims.end();
 }
-bool SameType(const Type& a, const Type& b) { return a.dtype == b.dtype && a.dtype != DType::kUndefined && SameShape(a, b); }
+bool SameType(const Type& a, const Type& b) {
+  return a.dtype == b.dtype && a.dtype != DType::kUndefined && SameShape(a, b);
+}
 
 // The input that the node's output 0 always equals, or kNone.
 ValueId PassedThrough(const Graph& g, const Node& n) {
-  if (n.inputs.empty() || n.inputs[0] == ValueId::kNone || !n.op->domain.empty()) return ValueId::kNone;
+  if (n.inputs.empty() || n.inputs[0] == ValueId::kNone || !n.op->domain.empty())
+    return ValueId::kNone;
   for (size_t o = 1; o < n.outputs.size(); ++o)
     if (n.outputs[o] != ValueId::kNone && g.UseCount(n.outputs[o]) > 0) return ValueId::kNone;
   const ValueId x = n.inputs[0];
   const Type& in = g.value(x).type;
   const Type& out = g.value(n.outputs[0]).type;
   const std::string_view op = n.op->name;
-  const auto literal = [&](size_t i) -> std::optional<double> { return i < n.inputs.size() && n.inputs[i] != ValueId::kNone ? UniformConstant(g.value(n.inputs[i])) : std::nullopt; };
+  const auto literal = [&](size_t i) -> std::optional<double> {
+    return i < n.inputs.size() && n.inputs[i] != ValueId::kNone
+               ? UniformConstant(g.value(n.inputs[i]))
+               : std::nullopt;
+  };
 
   if (op == "Identity") return x;
   if (op == "Dropout") {
-    const bool training = n.inputs.size() > 2 && n.inputs[2] != ValueId::kNone && literal(2).value_or(1) != 0;
+    const bool training =
+        n.inputs.size() > 2 && n.inputs[2] != ValueId::kNone && literal(2).value_or(1) != 0;
     return training ? ValueId::kNone : x;
   }
-  if (op == "Cast" || op == "CastLike") return in.dtype == out.dtype && in.dtype != DType::kUndefined ? x : ValueId::kNone;
-  if (op == "Concat" || op == "Sum" || op == "Mean" || op == "Max" || op == "Min") return n.inputs.size() == 1 ? x : ValueId::kNone;
-  static const std::set<std::string_view> kShapeOnly = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile"};
+  if (op == "Cast" || op == "CastLike")
+    return in.dtype == out.dtype && in.dtype != DType::kUndefined ? x : ValueId::kNone;
+  if (op == "Concat" || op == "Sum" || op == "Mean" || op == "Max" || op == "Min")
+    return n.inputs.size() == 1 ? x : ValueId::kNone;
+  static const std::set<std::string_view> kShapeOnly = {"Reshape",   "Flatten", "Squeeze",
+                                                        "Unsqueeze", "Expand",  "Tile"};
   if (kShapeOnly.contains(op)) return SameType(in, out) ? x : ValueId::kNone;
   if (op == "Transpose") {
     const auto perm = IntsAttr(*n.attrs, "perm");
@@ -46,15 +59,21 @@ ValueId PassedThrough(const Graph& g, const Node& n) {
     return x;
   }
   if (op == "Slice") {
-    const bool forward = n.inputs.size() < 5 || n.inputs[4] == ValueId::kNone || literal(4).value_or(-1) == 1;
+    const bool forward =
+        n.inputs.size() < 5 || n.inputs[4] == ValueId::kNone || literal(4).value_or(-1) == 1;
     return forward && SameType(in, out) ? x : ValueId::kNone;
   }
   if (op == "Pad") return literal(1).value_or(-1) == 0 ? x : ValueId::kNone;
-  // Neutral elements. A constant of higher rank or extent would widen the result: the types must agree.
-  const auto neutral = [&](size_t i, double e) { return literal(i) == e && SameType(g.value(n.inputs[1 - i]).type, out); };
+  // Neutral elements. A constant of higher rank or extent would widen the result: the types must
+  // agree.
+  const auto neutral = [&](size_t i, double e) {
+    return literal(i) == e && SameType(g.value(n.inputs[1 - i]).type, out);
+  };
   if (n.inputs.size() == 2 && n.inputs[1] != ValueId::kNone) {
-    if (op == "Add") return neutral(1, 0) ? n.inputs[0] : neutral(0, 0) ? n.inputs[1] : ValueId::kNone;
-    if (op == "Mul") return neutral(1, 1) ? n.inputs[0] : neutral(0, 1) ? n.inputs[1] : ValueId::kNone;
+    if (op == "Add")
+      return neutral(1, 0) ? n.inputs[0] : neutral(0, 0) ? n.inputs[1] : ValueId::kNone;
+    if (op == "Mul")
+      return neutral(1, 1) ? n.inputs[0] : neutral(0, 1) ? n.inputs[1] : ValueId::kNone;
     if ((op == "Sub" && neutral(1, 0)) || ((op == "Div" || op == "Pow") && neutral(1, 1))) return x;
   }
   return ValueId::kNone;
@@ -102,8 +121,10 @@ std::span<const Rule> PairRules() {
       // Transpose(Transpose(x)) → Transpose(x)
       {"transpose-transpose", Op("Transpose", {Op("Transpose", {Var(0)}, 1)}, 0),
        [](Rewriter& r, const Match& m) -> Result<std::optional<ValueId>> {
-         const auto outer = IntsAttr(*r.node(0).attrs, "perm"), inner = IntsAttr(*r.node(1).attrs, "perm");
-         if (!outer || !inner || outer->empty() || outer->size() != inner->size()) return std::nullopt;
+         const auto outer = IntsAttr(*r.node(0).attrs, "perm"),
+                    inner = IntsAttr(*r.node(1).attrs, "perm");
+         if (!outer || !inner || outer->empty() || outer->size() != inner->size())
+           return std::nullopt;
          std::vector<int64_t> perm;
          for (const int64_t o : *outer) perm.push_back((*inner)[size_t(o)]);
          bool identity = true;
@@ -111,8 +132,11 @@ std::span<const Rule> PairRules() {
          if (identity) return std::optional<ValueId>(m.var(0));
          return r.Node("Transpose", {m.var(0)}, {{"perm", perm}});
        }},
-      // A reshape of a reshape: only the last one counts, unless it copies extents (0) of the one before.
-      {"reshape-reshape", Op("Reshape", {OpMore({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}, {Var(0)}, 1), Var(1)}, 0),
+      // A reshape of a reshape: only the last one counts, unless it copies extents (0) of the one
+      // before.
+      {"reshape-reshape",
+       Op("Reshape", {OpMore({"Reshape", "Flatten", "Squeeze", "Unsqueeze"}, {Var(0)}, 1), Var(1)},
+          0),
        [](Rewriter& r, const Match& m) -> Result<std::optional<ValueId>> {
          const GraphValue& shape = r.value(m.var(1));
          if (!shape.is_constant()) return std::nullopt;
@@ -120,7 +144,8 @@ std::span<const Rule> PairRules() {
          if (!dims || std::find(dims->begin(), dims->end(), 0) != dims->end()) return std::nullopt;
          return r.NodeWith("Reshape", {m.var(0), m.var(1)}, r.node(0).attrs);
        }},
-      {"relu-relu", Op("Relu", {Op("Relu", {Var(0)})}), [](Rewriter& r, const Match& m) { return r.Node("Relu", {m.var(0)}); }},
+      {"relu-relu", Op("Relu", {Op("Relu", {Var(0)})}),
+       [](Rewriter& r, const Match& m) { return r.Node("Relu", {m.var(0)}); }},
   };
   return rules;
 }

@@ -13,8 +13,13 @@ namespace dunlin {
 class GraphBuilder {
  public:
   GraphBuilder() : graph_(std::make_unique<Graph>()) {}
-  ValueId Input(Dims dims, DType dtype = DType::kF32) { return graph_->AddInput("in" + std::to_string(graph_->inputs().size()), Type::Of(dtype, std::move(dims))); }
-  ValueId Const(Tensor t) { return graph_->AddConstant("c" + std::to_string(graph_->value_count()), std::move(t)); }
+  ValueId Input(Dims dims, DType dtype = DType::kF32) {
+    return graph_->AddInput("in" + std::to_string(graph_->inputs().size()),
+                            Type::Of(dtype, std::move(dims)));
+  }
+  ValueId Const(Tensor t) {
+    return graph_->AddConstant("c" + std::to_string(graph_->value_count()), std::move(t));
+  }
   ValueId Scalar(float v) { return Const(Tensor::Scalar<float>(v)); }
   // Reproducible numbers in [-1, 1] (or [lo, hi]).
   ValueId Weights(Dims dims, float lo = -1, float hi = 1) {
@@ -24,7 +29,8 @@ class GraphBuilder {
     return Const(Tensor::Of<float>(dims, std::span<const float>(v)));
   }
   ValueId Add(std::string_view op, std::vector<ValueId> inputs, const AttrSettings& attrs = {}) {
-    Node& n = graph_->AddNode(OpNamed(op), AttrsWith(OpNamed(op), attrs), std::move(inputs), "n" + std::to_string(graph_->value_count()));
+    Node& n = graph_->AddNode(OpNamed(op), AttrsWith(OpNamed(op), attrs), std::move(inputs),
+                              "n" + std::to_string(graph_->value_count()));
     const Status s = InferNode(*graph_, n);
     EXPECT_TRUE(s.has_value()) << s.error().message;
     return n.outputs[0];

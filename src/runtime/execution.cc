@@ -19,7 +19,8 @@ Type TypeOf(const RunInput& v) {
 }
 // Without building a Type: this runs for every input of every run.
 bool IsOfType(const RunInput& v, const Type& t) {
-  if (v.view != nullptr) return t.kind == Type::Kind::kTensor && t.dtype == v.view->dtype && t.dims == v.view->dims;
+  if (v.view != nullptr)
+    return t.kind == Type::Kind::kTensor && t.dtype == v.view->dtype && t.dims == v.view->dims;
   return t == TypeOf(v);
 }
 }  // namespace
@@ -27,9 +28,9 @@ bool IsOfType(const RunInput& v, const Type& t) {
 // The bindings of one plan.
 struct Execution::State {
   std::shared_ptr<const Plan> plan;
-  std::vector<TensorView> views;                // per slot
-  std::vector<RunValue> dynamic;                // per slot; used by kDynamic ones
-  std::vector<Tensor> outputs;                  // per graph output, of the last run
+  std::vector<TensorView> views;                               // per slot
+  std::vector<RunValue> dynamic;                               // per slot; used by kDynamic ones
+  std::vector<Tensor> outputs;                                 // per graph output, of the last run
   std::vector<std::pair<int, int>> input_slots, output_slots;  // (slot, index)
   std::vector<int> arena_slots;
   std::byte* arena = nullptr;
@@ -44,8 +45,13 @@ struct Execution::State {
   std::vector<Lowered> lowered;
   std::vector<double> microseconds;  // per step, of timed runs
 
-  explicit State(std::shared_ptr<const Plan> p) : plan(std::move(p)), views(plan->slots.size()), dynamic(plan->slots.size()),
-        outputs(plan->output_slots.size()), bodies(plan->steps.size()), lowered(plan->steps.size()) {
+  explicit State(std::shared_ptr<const Plan> p)
+      : plan(std::move(p)),
+        views(plan->slots.size()),
+        dynamic(plan->slots.size()),
+        outputs(plan->output_slots.size()),
+        bodies(plan->steps.size()),
+        lowered(plan->steps.size()) {
     for (size_t i = 0; i < plan->slots.size(); ++i) {
       const Slot& s = plan->slots[i];
       TensorView& v = views[i];
@@ -53,11 +59,20 @@ struct Execution::State {
       v.layout = s.layout;
       v.dims = s.type.dims;
       switch (s.kind) {
-        case Slot::Kind::kConstant: v.data = s.constant.raw(); break;
-        case Slot::Kind::kInput: input_slots.emplace_back(int(i), s.index); break;
-        case Slot::Kind::kOutput: output_slots.emplace_back(int(i), s.index); break;
-        case Slot::Kind::kArena: arena_slots.push_back(int(i)); break;
-        case Slot::Kind::kDynamic: break;
+        case Slot::Kind::kConstant:
+          v.data = s.constant.raw();
+          break;
+        case Slot::Kind::kInput:
+          input_slots.emplace_back(int(i), s.index);
+          break;
+        case Slot::Kind::kOutput:
+          output_slots.emplace_back(int(i), s.index);
+          break;
+        case Slot::Kind::kArena:
+          arena_slots.push_back(int(i));
+          break;
+        case Slot::Kind::kDynamic:
+          break;
       }
     }
     for (size_t i = 0; i < plan->steps.size(); ++i) bodies[i].resize(plan->steps[i].bodies.size());
@@ -68,7 +83,8 @@ struct Execution::State {
 
 class Execution::Subgraph final : public SubgraphRunner {
  public:
-  Subgraph(Execution& e, State& s, const Step& step, int index, int branch, const RunEnvironment& env)
+  Subgraph(Execution& e, State& s, const Step& step, int index, int branch,
+           const RunEnvironment& env)
       : e_(e), s_(s), step_(step), index_(index), branch_(branch), env_(env) {}
   Result<std::vector<RunValue>> Run(std::vector<RunValue> formal) override;
 
@@ -92,9 +108,12 @@ class Execution::Context final : public RunContext {
   bool has(int i) const override {
     if (i >= int(step_.inputs.size()) || step_.inputs[size_t(i)] < 0) return false;
     const int s = step_.inputs[size_t(i)];
-    return s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic || s_.dynamic[size_t(s)].present();
+    return s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic ||
+           s_.dynamic[size_t(s)].present();
   }
-  bool wants(int o) const override { return o < int(step_.outputs.size()) && step_.outputs[size_t(o)] >= 0; }
+  bool wants(int o) const override {
+    return o < int(step_.outputs.size()) && step_.outputs[size_t(o)] >= 0;
+  }
   const TensorView& in(int i) const override {
     if (!in_override.empty()) return in_override[size_t(i)];
     return s_.views[size_t(step_.inputs[size_t(i)])];
@@ -108,12 +127,15 @@ class Execution::Context final : public RunContext {
     const int s = step_.outputs[size_t(o)];
     TensorView& v = s_.views[size_t(s)];
     if (s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic) {
-      if (v.dims != dims || v.dtype != dtype) return Fail(Code::kInternal, "an output of extents {} where {} was planned", ToString(dims), ToString(v.dims));
+      if (v.dims != dims || v.dtype != dtype)
+        return Fail(Code::kInternal, "an output of extents {} where {} was planned", ToString(dims),
+                    ToString(v.dims));
       return &v;
     }
     const auto count = ElementCount(dims);
     if (!count || uint64_t(ByteSize(dtype, *count)) > MemoryLimit())
-      return Fail(Code::kResourceExhausted, "its result {}{} does not fit into memory", DTypeName(dtype), ToString(dims));
+      return Fail(Code::kResourceExhausted, "its result {}{} does not fit into memory",
+                  DTypeName(dtype), ToString(dims));
     s_.dynamic[size_t(s)] = {TRY(Tensor::Create(dtype, dims)), nullptr};
     v = s_.dynamic[size_t(s)].tensor.view();
     return &v;
@@ -122,16 +144,20 @@ class Execution::Context final : public RunContext {
     const int s = step_.inputs[size_t(i)];
     const Slot& slot = s_.plan->slots[size_t(s)];
     if (slot.kind == Slot::Kind::kDynamic) {
-      if (!s_.dynamic[size_t(s)].tensor.defined()) return Fail(Code::kInvalidArgument, "input {} is not a tensor", i);
+      if (!s_.dynamic[size_t(s)].tensor.defined())
+        return Fail(Code::kInvalidArgument, "input {} is not a tensor", i);
       return s_.dynamic[size_t(s)].tensor;
     }
-    if (slot.kind == Slot::Kind::kConstant && slot.layout == Layout::kRowMajor) return slot.constant.Reshaped(slot.type.dims);
+    if (slot.kind == Slot::Kind::kConstant && slot.layout == Layout::kRowMajor)
+      return slot.constant.Reshaped(slot.type.dims);
     return Copy(s_.views[size_t(s)]);
   }
   static Result<Tensor> Copy(const TensorView& v) {
     Tensor t = TRY(Tensor::Create(v.dtype, v.dims));
-    if (v.dtype == DType::kString) std::copy_n(v.as<std::string>(), v.count(), t.mut<std::string>());
-    else if (v.bytes() > 0) std::memcpy(t.raw(), v.data, size_t(v.bytes()));
+    if (v.dtype == DType::kString)
+      std::copy_n(v.as<std::string>(), v.count(), t.mut<std::string>());
+    else if (v.bytes() > 0)
+      std::memcpy(t.raw(), v.data, size_t(v.bytes()));
     return t;
   }
   Status SetOutput(int o, Tensor t) override {
@@ -143,7 +169,9 @@ class Execution::Context final : public RunContext {
       s_.dynamic[size_t(s)] = {std::move(t), nullptr};
       return {};
     }
-    if (v.dims != t.dims() || v.dtype != t.dtype()) return Fail(Code::kInternal, "an output of extents {} where {} was planned", ToString(t.dims()), ToString(v.dims));
+    if (v.dims != t.dims() || v.dtype != t.dtype())
+      return Fail(Code::kInternal, "an output of extents {} where {} was planned",
+                  ToString(t.dims()), ToString(v.dims));
     if (t.bytes() > 0 && v.data != t.raw()) std::memcpy(v.data, t.raw(), size_t(t.bytes()));
     return {};
   }
@@ -153,7 +181,8 @@ class Execution::Context final : public RunContext {
   Status SetSequence(int o, SequenceValue q) override {
     if (!wants(o)) return {};
     const int s = step_.outputs[size_t(o)];
-    if (s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic) return Fail(Code::kInternal, "a sequence where a tensor was planned");
+    if (s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic)
+      return Fail(Code::kInternal, "a sequence where a tensor was planned");
     s_.dynamic[size_t(s)] = {Tensor(), std::make_shared<const SequenceValue>(std::move(q))};
     return {};
   }
@@ -162,11 +191,14 @@ class Execution::Context final : public RunContext {
     runners_.push_back(std::make_unique<Subgraph>(e_, s_, step_, index_, branch, env_));
     return runners_.back().get();
   }
-  void* scratch() override { return scratch_override ? scratch_override : s_.arena + step_.scratch_offset; }
+  void* scratch() override {
+    return scratch_override ? scratch_override : s_.arena + step_.scratch_offset;
+  }
   void ParallelFor(int64_t count, int64_t grain, RangeFn fn) override {
     if (env_.threads <= 1 || count <= grain) {
       // The same chunks one after another: results do not depend on the number of threads.
-      for (int64_t b = 0; b < count; b += std::max<int64_t>(1, grain)) fn(b, std::min(count, b + std::max<int64_t>(1, grain)));
+      for (int64_t b = 0; b < count; b += std::max<int64_t>(1, grain))
+        fn(b, std::min(count, b + std::max<int64_t>(1, grain)));
       return;
     }
     env_.pool->ParallelFor(count, grain, fn, env_.threads);
@@ -196,17 +228,22 @@ Result<std::vector<RunValue>> Execution::Subgraph::Run(std::vector<RunValue> for
   inputs.reserve(given + step_.captures.size());
   for (const RunValue& v : formal) {
     views.push_back(v.tensor.view());
-    inputs.push_back({v.tensor.defined() ? &views.back() : nullptr, v.sequence ? &v.sequence : nullptr});
+    inputs.push_back(
+        {v.tensor.defined() ? &views.back() : nullptr, v.sequence ? &v.sequence : nullptr});
   }
   // The parent's memory outlives this call.
   for (const int c : step_.captures) {
     const bool dynamic = s_.plan->slots[size_t(c)].kind == Slot::Kind::kDynamic;
     const RunValue& d = s_.dynamic[size_t(c)];
-    if (!dynamic || d.tensor.defined()) inputs.push_back({&s_.views[size_t(c)], nullptr});
-    else inputs.push_back({nullptr, d.sequence ? &d.sequence : nullptr});
+    if (!dynamic || d.tensor.defined())
+      inputs.push_back({&s_.views[size_t(c)], nullptr});
+    else
+      inputs.push_back({nullptr, d.sequence ? &d.sequence : nullptr});
   }
   if (inputs.size() != step_.bodies[size_t(branch_)]->graph().inputs().size())
-    return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given", step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(), given);
+    return Fail(Code::kInvalidArgument, "a sub-graph takes {} inputs, {} were given",
+                step_.bodies[size_t(branch_)]->graph().inputs().size() - step_.captures.size(),
+                given);
   return body->Run(inputs, env_);
 }
 
@@ -222,24 +259,35 @@ class LiveInfer final : public InferContext {
   int input_count() const override { return n_.formal_inputs(); }
   int output_count() const override { return int(out.size()); }
   bool has(int i) const override { return i < int(types_.size()) && present(i); }
-  bool wants(int o) const override { return o < int(out.size()) && n_.outputs[size_t(o)] != ValueId::kNone; }
+  bool wants(int o) const override {
+    return o < int(out.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
+  }
   const Type& input(int i) const override { return types_[size_t(i)]; }
-  const Tensor* value(int i) const override { return i < int(values_.size()) && values_[size_t(i)].defined() ? &values_[size_t(i)] : nullptr; }
+  const Tensor* value(int i) const override {
+    return i < int(values_.size()) && values_[size_t(i)].defined() ? &values_[size_t(i)] : nullptr;
+  }
   std::optional<Dims> shape_value(int i) const override {
     const Tensor* t = value(i);
-    if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype())) return std::nullopt;
+    if (t == nullptr || t->rank() > 1 || t->count() > 64 || !IsInteger(t->dtype()))
+      return std::nullopt;
     const auto v = ToInts(*t);
-    if (!v || std::any_of(v->begin(), v->end(), [](int64_t d) { return d < 0; })) return std::nullopt;
+    if (!v || std::any_of(v->begin(), v->end(), [](int64_t d) { return d < 0; }))
+      return std::nullopt;
     return Dims(std::span<const int64_t>(*v));
   }
   void Set(int o, Type t) override {
     if (o < int(out.size())) out[size_t(o)] = std::move(t);
   }
   void SetShapeValue(int, Dims) override {}
-  Result<std::vector<Type>> InferSubgraph(int, std::span<const Type>) override { return Fail(Code::kInternal, "sub-graphs are inferred when they run"); }
+  Result<std::vector<Type>> InferSubgraph(int, std::span<const Type>) override {
+    return Fail(Code::kInternal, "sub-graphs are inferred when they run");
+  }
 
  private:
-  bool present(int i) const { return n_.inputs[size_t(i)] != ValueId::kNone && !(types_[size_t(i)].kind == Type::Kind::kOptional); }
+  bool present(int i) const {
+    return n_.inputs[size_t(i)] != ValueId::kNone &&
+           !(types_[size_t(i)].kind == Type::Kind::kOptional);
+  }
   const Node& n_;
   std::span<const Type> types_;
   std::span<const Tensor> values_;
@@ -250,16 +298,29 @@ class LiveInfer final : public InferContext {
 
 class LiveLower final : public LowerContext {
  public:
-  LiveLower(const Node& n, std::span<const Type> in, std::span<const Type> out, std::span<const Tensor> constants, const LayoutPlan& layouts,
-            WeightCache& weights, int threads)
-      : n_(n), in_(in), out_(out), constants_(constants), layouts_(layouts), weights_(weights), threads_(threads) {}
+  LiveLower(const Node& n, std::span<const Type> in, std::span<const Type> out,
+            std::span<const Tensor> constants, const LayoutPlan& layouts, WeightCache& weights,
+            int threads)
+      : n_(n),
+        in_(in),
+        out_(out),
+        constants_(constants),
+        layouts_(layouts),
+        weights_(weights),
+        threads_(threads) {}
   int input_count() const override { return n_.formal_inputs(); }
   int output_count() const override { return int(out_.size()); }
-  bool has(int i) const override { return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone; }
-  bool wants(int o) const override { return o < int(out_.size()) && n_.outputs[size_t(o)] != ValueId::kNone; }
+  bool has(int i) const override {
+    return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone;
+  }
+  bool wants(int o) const override {
+    return o < int(out_.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
+  }
   const Type& input(int i) const override { return in_[size_t(i)]; }
   const Type& output(int o) const override { return out_[size_t(o)]; }
-  const Tensor* value(int i) const override { return constants_[size_t(i)].defined() ? &constants_[size_t(i)] : nullptr; }
+  const Tensor* value(int i) const override {
+    return constants_[size_t(i)].defined() ? &constants_[size_t(i)] : nullptr;
+  }
   Layout input_layout(int i) const override { return layouts_.inputs[size_t(i)]; }
   Layout output_layout(int o) const override { return layouts_.outputs[size_t(o)]; }
   WeightCache& weights() override { return weights_; }
@@ -325,8 +386,10 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     }
     const TensorView& v = state.views[size_t(s)];
     types[i] = Type::Of(v.dtype, v.dims);
-    values[i] = slot.kind == Slot::Kind::kConstant ? slot.constant.Reshaped(slot.type.dims)
-                                                   : Tensor::Over(v.dtype, v.dims, Buffer::Borrow(v.data, size_t(v.bytes()), nullptr));
+    values[i] =
+        slot.kind == Slot::Kind::kConstant
+            ? slot.constant.Reshaped(slot.type.dims)
+            : Tensor::Over(v.dtype, v.dims, Buffer::Borrow(v.data, size_t(v.bytes()), nullptr));
     if (slot.kind == Slot::Kind::kConstant) constants[i] = values[i];
   }
   LiveInfer infer(n, types, values, int(step.outputs.size()));
@@ -345,7 +408,8 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     TRY(ctx.Allocate(int(o), infer.out[o].dtype, infer.out[o].dims));
   }
   const PlanMode mode = program_->context().mode;
-  if (!complete || n.op->impl->lower == nullptr || mode == PlanMode::kReference) return n.op->impl->reference(*n.attrs, ctx);
+  if (!complete || n.op->impl->lower == nullptr || mode == PlanMode::kReference)
+    return n.op->impl->reference(*n.attrs, ctx);
 
   State::Lowered& last = state.lowered[size_t(index)];
   std::vector<Type> key = types;
@@ -360,7 +424,8 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     }
     last.layouts.inputs.resize(types.size(), Layout::kRowMajor);
     last.layouts.outputs.resize(step.outputs.size(), Layout::kRowMajor);
-    LiveLower lower(n, types, infer.out, constants, last.layouts, *program_->context().weights, env.threads);
+    LiveLower lower(n, types, infer.out, constants, last.layouts, *program_->context().weights,
+                    env.threads);
     last.kernel = TRY(n.op->impl->lower(*n.attrs, lower));
     last.types = std::move(key);
   }
@@ -391,7 +456,9 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     ctx.in_override.push_back(y);
   }
   for (size_t o = 0; o < step.outputs.size(); ++o)
-    ctx.out_override.push_back(step.outputs[o] < 0 ? TensorView{} : TRY(moved(state.views[size_t(step.outputs[o])], last.layouts.outputs[o])));
+    ctx.out_override.push_back(step.outputs[o] < 0 ? TensorView{}
+                                                   : TRY(moved(state.views[size_t(step.outputs[o])],
+                                                               last.layouts.outputs[o])));
   std::shared_ptr<Buffer> scratch;
   if (last.kernel->scratch_bytes() > 0) {
     scratch = TRY(Buffer::Allocate(last.kernel->scratch_bytes()));
@@ -436,7 +503,8 @@ RunTimes Execution::Times() const {
   t.bodies.resize(t.plan->steps.size());
   for (size_t i = 0; i < state_->bodies.size(); ++i)
     for (const auto& body : state_->bodies[i])
-      if (body && body->state_ && !body->state_->microseconds.empty()) t.bodies[i].push_back(body->Times());
+      if (body && body->state_ && !body->state_->microseconds.empty())
+        t.bodies[i].push_back(body->Times());
   return t;
 }
 
@@ -447,51 +515,68 @@ Status Execution::RunStep(State& state, int index, const RunEnvironment& env) {
   return step.kernel->Run(ctx);
 }
 
-Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs, const RunEnvironment& env) {
+Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs,
+                                             const RunEnvironment& env) {
   TRY(Prepare(inputs));
   State& s = *state_;
   const Plan& plan = *s.plan;
-  for (const auto& [slot, index] : s.input_slots) s.views[size_t(slot)].data = inputs[size_t(index)].view->data;
+  for (const auto& [slot, index] : s.input_slots)
+    s.views[size_t(slot)].data = inputs[size_t(index)].view->data;
   for (size_t i = 0; i < plan.input_slots.size(); ++i) {
     const int slot = plan.input_slots[i];
     if (slot < 0 || plan.slots[size_t(slot)].kind != Slot::Kind::kDynamic) continue;
-    if (inputs[i].sequence != nullptr) s.dynamic[size_t(slot)] = {Tensor(), *inputs[i].sequence};
-    else s.dynamic[size_t(slot)] = {};
+    if (inputs[i].sequence != nullptr)
+      s.dynamic[size_t(slot)] = {Tensor(), *inputs[i].sequence};
+    else
+      s.dynamic[size_t(slot)] = {};
   }
   ArenaPool::Lease arena = TRY(env.arenas->Borrow(size_t(plan.memory.arena_bytes)));
   if (arena->data() != s.arena) {
     s.arena = arena->data();
-    for (const int slot : s.arena_slots) s.views[size_t(slot)].data = s.arena + plan.slots[size_t(slot)].offset;
+    for (const int slot : s.arena_slots)
+      s.views[size_t(slot)].data = s.arena + plan.slots[size_t(slot)].offset;
   }
   // Results go to the caller; a buffer it has let go of is used again.
   for (size_t i = 0; i < plan.output_slots.size(); ++i) {
     const Slot& slot = plan.slots[size_t(plan.output_slots[i])];
     if (slot.kind != Slot::Kind::kOutput || slot.index != int(i)) continue;
-    if (!s.outputs[i].defined() || s.outputs[i].buffer().use_count() > 1) s.outputs[i] = TRY(Tensor::Create(slot.type.dtype, slot.type.dims));
+    if (!s.outputs[i].defined() || s.outputs[i].buffer().use_count() > 1)
+      s.outputs[i] = TRY(Tensor::Create(slot.type.dtype, slot.type.dims));
   }
-  for (const auto& [slot, index] : s.output_slots) s.views[size_t(slot)].data = s.outputs[size_t(index)].raw();
+  for (const auto& [slot, index] : s.output_slots)
+    s.views[size_t(slot)].data = s.outputs[size_t(index)].raw();
 
   if (env.timed) s.microseconds.resize(plan.steps.size());
-  const auto cancelled = [&] { return env.cancelled != nullptr && *env.cancelled && (*env.cancelled)(); };
+  const auto cancelled = [&] {
+    return env.cancelled != nullptr && *env.cancelled && (*env.cancelled)();
+  };
   // Once more than there are steps: an empty loop body must be interruptible too.
   if (cancelled()) return Fail(Code::kCancelled, "the run was cancelled");
   for (int i = 0; i < int(plan.steps.size()); ++i) {
     if (i > 0 && cancelled()) return Fail(Code::kCancelled, "the run was cancelled");
-    const auto start = env.timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
+    const auto start =
+        env.timed ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point();
     if (auto st = RunStep(s, i, env); !st) {
       const Step& step = plan.steps[size_t(i)];
       if (step.node == NodeId::kNone) return Fail(st.error());
       const Node& n = plan.graph->node(step.node);
       return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), st.error());
     }
-    if (env.timed) s.microseconds[size_t(i)] += std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+    if (env.timed)
+      s.microseconds[size_t(i)] +=
+          std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start)
+              .count();
   }
 
   std::vector<RunValue> results;
   for (size_t i = 0; i < plan.output_slots.size(); ++i) {
     const int slot = plan.output_slots[i];
-    if (plan.slots[size_t(slot)].kind == Slot::Kind::kDynamic) results.push_back(s.dynamic[size_t(slot)]);
-    else results.push_back({s.outputs[size_t(plan.slots[size_t(slot)].index)].Reshaped(plan.slots[size_t(slot)].type.dims), nullptr});
+    if (plan.slots[size_t(slot)].kind == Slot::Kind::kDynamic)
+      results.push_back(s.dynamic[size_t(slot)]);
+    else
+      results.push_back({s.outputs[size_t(plan.slots[size_t(slot)].index)].Reshaped(
+                             plan.slots[size_t(slot)].type.dims),
+                         nullptr});
   }
   // Nothing of this run is kept but its buffers.
   for (RunValue& d : s.dynamic) d = {};

@@ -14,7 +14,7 @@ namespace dunlin {
 
 // An input of a run, borrowed for its duration.
 struct RunInput {
-  const TensorView* view = nullptr;                     // row-major; nullptr: a sequence or nothing
+  const TensorView* view = nullptr;  // row-major; nullptr: a sequence or nothing
   const std::shared_ptr<const SequenceValue>* sequence = nullptr;
 };
 
@@ -24,7 +24,7 @@ struct RunEnvironment {
   ArenaPool* arenas = nullptr;
   int threads = 1;
   const std::function<bool()>* cancelled = nullptr;  // polled between steps
-  bool timed = false;                                // keep the times of all steps, for Execution::Times
+  bool timed = false;  // keep the times of all steps, for Execution::Times
 };
 
 // What a timed run took, step by step, sub-graphs inside the steps that ran them.
@@ -34,7 +34,8 @@ struct RunTimes {
   std::vector<std::vector<RunTimes>> bodies;  // per step
 };
 
-// Not thread-safe; make one per thread. Keeps the last plan and its bindings, so that a repeated shape costs nothing.
+// Not thread-safe; make one per thread. Keeps the last plan and its bindings, so that a repeated
+// shape costs nothing.
 class Execution {
  public:
   explicit Execution(std::shared_ptr<const Program> program);
@@ -44,7 +45,8 @@ class Execution {
 
   const std::shared_ptr<const Program>& program() const { return program_; }
 
-  // inputs: in the graph's order; constants among the graph's inputs are skipped. Results in the graph's order.
+  // inputs: in the graph's order; constants among the graph's inputs are skipped. Results in the
+  // graph's order.
   Result<std::vector<RunValue>> Run(std::span<const RunInput> inputs, const RunEnvironment& env);
   // The plan for such inputs, made if need be.
   Result<const Plan*> Prepare(std::span<const RunInput> inputs);

@@ -7,7 +7,9 @@
 namespace dunlin {
 
 MemoryPlan PlanMemory(std::span<const Lifetime> buffers) {
-  const auto rounded = [](int64_t bytes) { return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment; };
+  const auto rounded = [](int64_t bytes) {
+    return (bytes + kArenaAlignment - 1) / kArenaAlignment * kArenaAlignment;
+  };
   MemoryPlan plan;
   plan.offsets.assign(buffers.size(), 0);
   std::vector<size_t> order(buffers.size());
@@ -34,9 +36,10 @@ MemoryPlan PlanMemory(std::span<const Lifetime> buffers) {
     plan.offsets[i] = best >= 0 ? best : end;
     plan.arena_bytes = std::max(plan.arena_bytes, plan.offsets[i] + need);
     plan.total_bytes += need;
-    placed.insert(std::upper_bound(placed.begin(), placed.end(), i,
-                                   [&](size_t a, size_t c) { return plan.offsets[a] < plan.offsets[c]; }),
-                  i);
+    placed.insert(
+        std::upper_bound(placed.begin(), placed.end(), i,
+                         [&](size_t a, size_t c) { return plan.offsets[a] < plan.offsets[c]; }),
+        i);
   }
   int steps = 0;
   for (const Lifetime& b : buffers) steps = std::max(steps, b.last + 2);

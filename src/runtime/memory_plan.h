@@ -16,14 +16,14 @@ struct Lifetime {
 struct MemoryPlan {
   std::vector<int64_t> offsets;  // parallel to the lifetimes, multiples of kArenaAlignment
   int64_t arena_bytes = 0;
-  int64_t max_live_bytes = 0;    // the most that is alive at one step: no plan can need less
-  int64_t total_bytes = 0;       // had nothing been shared
+  int64_t max_live_bytes = 0;  // the most that is alive at one step: no plan can need less
+  int64_t total_bytes = 0;     // had nothing been shared
 };
 
 inline constexpr int64_t kArenaAlignment = 64;
 
-// Largest first, each into the tightest gap among those alive at the same time. Two buffers whose lifetimes meet
-// never overlap. O(n²).
+// Largest first, each into the tightest gap among those alive at the same time. Two buffers whose
+// lifetimes meet never overlap. O(n²).
 MemoryPlan PlanMemory(std::span<const Lifetime> buffers);
 
 }  // namespace dunlin

@@ -11,7 +11,8 @@ bool Disjoint(const std::vector<Lifetime>& b, const MemoryPlan& p) {
   for (size_t i = 0; i < b.size(); ++i)
     for (size_t j = i + 1; j < b.size(); ++j) {
       const bool meet = b[i].first <= b[j].last && b[j].first <= b[i].last;
-      const bool overlap = p.offsets[i] < p.offsets[j] + b[j].bytes && p.offsets[j] < p.offsets[i] + b[i].bytes;
+      const bool overlap =
+          p.offsets[i] < p.offsets[j] + b[j].bytes && p.offsets[j] < p.offsets[i] + b[i].bytes;
       if (meet && overlap) return false;
     }
   return true;

@@ -15,7 +15,8 @@ class Cache final : public WeightCache {
   Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
                      const std::function<Result<Tensor>(const Tensor&)>& pack) override {
     std::lock_guard lock(mutex_);
-    const auto key = std::make_pair(static_cast<const void*>(weight.raw()), recipe + ToString(weight.dims()));
+    const auto key =
+        std::make_pair(static_cast<const void*>(weight.raw()), recipe + ToString(weight.dims()));
     const auto it = packed_.find(key);
     if (it != packed_.end()) return it->second.second;
     Tensor t = TRY(pack(weight));
@@ -31,7 +32,8 @@ class Cache final : public WeightCache {
 
 class Builder {
  public:
-  Builder(std::unique_ptr<Graph> graph, const ProgramContext& context) : g_(*graph), context_(context), plan_(std::make_shared<Plan>()) {
+  Builder(std::unique_ptr<Graph> graph, const ProgramContext& context)
+      : g_(*graph), context_(context), plan_(std::make_shared<Plan>()) {
     plan_->graph = std::move(graph);
     slot_of_.assign(g_.value_count(), -1);
   }
@@ -43,14 +45,16 @@ class Builder {
         plan_->input_slots.push_back(-1);
         continue;
       }
-      const int s = NewSlot(g_.value(v).type.IsStatic() ? Slot::Kind::kInput : Slot::Kind::kDynamic, g_.value(v).type);
+      const int s = NewSlot(g_.value(v).type.IsStatic() ? Slot::Kind::kInput : Slot::Kind::kDynamic,
+                            g_.value(v).type);
       slot(s).index = int(i);
       Define(v, s);
       plan_->input_slots.push_back(s);
     }
     for (const NodeId id : TRY(g_.Order())) {
       const Node& n = g_.node(id);
-      if (auto s = AddNode(n); !s) return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), s.error());
+      if (auto s = AddNode(n); !s)
+        return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), s.error());
     }
     AddOutputs();
     TRY(PlaceMemory());
@@ -106,11 +110,13 @@ class Builder {
       t = AliasSlot(s, type, layout);
     } else if (slot(s).kind == Slot::Kind::kConstant) {
       t = NewSlot(Slot::Kind::kConstant, type, layout);
-      slot(t).constant = TRY(context_.weights->Get(slot(s).constant, layout == Layout::kChannelsLast ? "channels-last" : "row-major", [&](const Tensor& w) -> Result<Tensor> {
-        Tensor out = TRY(Tensor::Create(w.dtype(), w.dims()));
-        ReorderConstant(w, out, layout);
-        return out;
-      }));
+      slot(t).constant = TRY(context_.weights->Get(
+          slot(s).constant, layout == Layout::kChannelsLast ? "channels-last" : "row-major",
+          [&](const Tensor& w) -> Result<Tensor> {
+            Tensor out = TRY(Tensor::Create(w.dtype(), w.dims()));
+            ReorderConstant(w, out, layout);
+            return out;
+          }));
       pending_[size_t(t)] = 1 << 20;
     } else {
       t = NewSlot(Slot::Kind::kArena, type, layout);
@@ -146,7 +152,8 @@ class Builder {
       if (v == ValueId::kNone) continue;
       --pending_[size_t(Root(SlotOf(v)))];
       for (const Layout l : {Layout::kRowMajor, Layout::kChannelsLast})
-        if (const auto it = reordered_.find({SlotOf(v), l}); it != reordered_.end() && Root(it->second) != Root(SlotOf(v)))
+        if (const auto it = reordered_.find({SlotOf(v), l});
+            it != reordered_.end() && Root(it->second) != Root(SlotOf(v)))
           --pending_[size_t(Root(it->second))];
     }
   }
@@ -155,13 +162,15 @@ class Builder {
     Step step;
     step.node = n.id;
     step.label = std::string(n.op->name);
-    for (const auto& body : n.subgraphs) step.bodies.push_back(std::make_shared<Program>(body->Clone(), context_));
+    for (const auto& body : n.subgraphs)
+      step.bodies.push_back(std::make_shared<Program>(body->Clone(), context_));
     if (!IsStaticNode(n)) return AddDynamic(n, std::move(step));
     for (const ValueId v : n.outputs) {
       if (v == ValueId::kNone) continue;
       const auto count = ElementCount(g_.value(v).type.dims);
       if (!count || uint64_t(ByteSize(g_.value(v).type.dtype, *count)) > MemoryLimit())
-        return Fail(Code::kResourceExhausted, "its result {} does not fit into memory", ToString(g_.value(v).type));
+        return Fail(Code::kResourceExhausted, "its result {} does not fit into memory",
+                    ToString(g_.value(v).type));
     }
     if (n.op->is_view && n.inputs[0] != ValueId::kNone && n.outputs[0] != ValueId::kNone &&
         g_.value(n.inputs[0]).type.dtype == g_.value(n.outputs[0]).type.dtype) {
@@ -176,7 +185,8 @@ class Builder {
 
   Status AddDynamic(const Node& n, Step step) {
     for (size_t i = 0; i < n.inputs.size(); ++i) {
-      const int s = n.inputs[i] == ValueId::kNone ? -1 : TRY(Request(n.inputs[i], Layout::kRowMajor));
+      const int s =
+          n.inputs[i] == ValueId::kNone ? -1 : TRY(Request(n.inputs[i], Layout::kRowMajor));
       (int(i) < n.formal_inputs() ? step.inputs : step.captures).push_back(s);
     }
     Consume(n);
@@ -195,15 +205,22 @@ class Builder {
 
   class Lowering final : public LowerContext {
    public:
-    Lowering(Builder& b, const Node& n, const LayoutPlan& layouts) : b_(b), n_(n), layouts_(layouts) {}
+    Lowering(Builder& b, const Node& n, const LayoutPlan& layouts)
+        : b_(b), n_(n), layouts_(layouts) {}
     int input_count() const override { return n_.formal_inputs(); }
     int output_count() const override { return int(n_.outputs.size()); }
-    bool has(int i) const override { return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone; }
-    bool wants(int o) const override { return o < int(n_.outputs.size()) && n_.outputs[size_t(o)] != ValueId::kNone; }
+    bool has(int i) const override {
+      return i < n_.formal_inputs() && n_.inputs[size_t(i)] != ValueId::kNone;
+    }
+    bool wants(int o) const override {
+      return o < int(n_.outputs.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
+    }
     const Type& input(int i) const override { return b_.g_.value(n_.inputs[size_t(i)]).type; }
     const Type& output(int o) const override { return b_.g_.value(n_.outputs[size_t(o)]).type; }
     const Tensor* value(int i) const override {
-      return has(i) && b_.g_.value(n_.inputs[size_t(i)]).is_constant() ? &b_.g_.value(n_.inputs[size_t(i)]).constant : nullptr;
+      return has(i) && b_.g_.value(n_.inputs[size_t(i)]).is_constant()
+                 ? &b_.g_.value(n_.inputs[size_t(i)]).constant
+                 : nullptr;
     }
     Layout input_layout(int i) const override { return layouts_.inputs[size_t(i)]; }
     Layout output_layout(int o) const override { return layouts_.outputs[size_t(o)]; }
@@ -217,7 +234,8 @@ class Builder {
   };
 
   LayoutPlan RowMajor(const Node& n) const {
-    return {std::vector<Layout>(size_t(n.formal_inputs()), Layout::kRowMajor), std::vector<Layout>(n.outputs.size(), Layout::kRowMajor)};
+    return {std::vector<Layout>(size_t(n.formal_inputs()), Layout::kRowMajor),
+            std::vector<Layout>(n.outputs.size(), Layout::kRowMajor)};
   }
 
   LayoutPlan ChooseLayouts(const Node& n) {
@@ -231,7 +249,8 @@ class Builder {
       current.push_back(v == ValueId::kNone ? Layout::kRowMajor : slot(SlotOf(v)).layout);
       q.constant.push_back(v != ValueId::kNone && g_.value(v).is_constant());
     }
-    for (const ValueId v : n.outputs) out.push_back(v == ValueId::kNone ? Type{} : g_.value(v).type);
+    for (const ValueId v : n.outputs)
+      out.push_back(v == ValueId::kNone ? Type{} : g_.value(v).type);
     q.inputs = in;
     q.outputs = out;
     q.current = current;
@@ -256,9 +275,11 @@ class Builder {
       step.inputs.push_back(v == ValueId::kNone ? -1 : TRY(Request(v, layouts.inputs[size_t(i)])));
     }
     for (int c = 0; c < n.captures; ++c)
-      step.captures.push_back(TRY(Request(n.inputs[size_t(n.formal_inputs() + c)], Layout::kRowMajor)));
+      step.captures.push_back(
+          TRY(Request(n.inputs[size_t(n.formal_inputs() + c)], Layout::kRowMajor)));
     Consume(n);
-    const int reuse = n.outputs[0] == ValueId::kNone ? -1 : InPlaceInput(n, step, layouts.outputs[0]);
+    const int reuse =
+        n.outputs[0] == ValueId::kNone ? -1 : InPlaceInput(n, step, layouts.outputs[0]);
     for (size_t o = 0; o < n.outputs.size(); ++o) {
       const ValueId v = n.outputs[o];
       if (v == ValueId::kNone) {
@@ -266,9 +287,12 @@ class Builder {
         continue;
       }
       const Type& type = g_.value(v).type;
-      const bool boxed = type.dtype == DType::kString;  // strings have constructors; they never live in the arena
-      const int s = o == 0 && reuse >= 0 ? AliasSlot(reuse, type, layouts.outputs[0])
-                    : NewSlot(boxed ? Slot::Kind::kDynamic : Slot::Kind::kArena, type, layouts.outputs[o]);
+      const bool boxed =
+          type.dtype == DType::kString;  // strings have constructors; they never live in the arena
+      const int s = o == 0 && reuse >= 0
+                        ? AliasSlot(reuse, type, layouts.outputs[0])
+                        : NewSlot(boxed ? Slot::Kind::kDynamic : Slot::Kind::kArena, type,
+                                  layouts.outputs[o]);
       Define(v, s);
       step.outputs.push_back(s);
     }
@@ -307,8 +331,10 @@ class Builder {
         continue;
       }
       const int root = Root(s);
-      const bool takes_over = slot(root).kind == Slot::Kind::kArena && slot(s).layout == Layout::kRowMajor &&
-                              slot(root).type.dtype == slot(s).type.dtype && CountOf(slot(root).type.dims) == CountOf(slot(s).type.dims);
+      const bool takes_over = slot(root).kind == Slot::Kind::kArena &&
+                              slot(s).layout == Layout::kRowMajor &&
+                              slot(root).type.dtype == slot(s).type.dtype &&
+                              CountOf(slot(root).type.dims) == CountOf(slot(s).type.dims);
       if (takes_over) {
         for (Slot& other : plan_->slots) {
           if (other.root != root) continue;
@@ -316,7 +342,9 @@ class Builder {
           other.index = int(i);
         }
       } else {
-        const int out = NewSlot(g_.value(v).type.dtype == DType::kString ? Slot::Kind::kDynamic : Slot::Kind::kOutput, g_.value(v).type);
+        const int out = NewSlot(
+            g_.value(v).type.dtype == DType::kString ? Slot::Kind::kDynamic : Slot::Kind::kOutput,
+            g_.value(v).type);
         slot(out).index = int(i);
         AddCopy(s, out);
         s = out;
@@ -335,7 +363,8 @@ class Builder {
         if (s < 0 || slot(s).kind != Slot::Kind::kArena) return;
         const int root = Root(s);
         const auto [it, fresh] = of_root.try_emplace(root, lives.size());
-        if (fresh) lives.push_back({ByteSize(slot(root).type.dtype, CountOf(slot(root).type.dims)), i, i});
+        if (fresh)
+          lives.push_back({ByteSize(slot(root).type.dtype, CountOf(slot(root).type.dims)), i, i});
         lives[it->second].last = i;
       };
       for (const int s : step.inputs) touch(s);
@@ -348,12 +377,15 @@ class Builder {
     }
     plan_->memory = PlanMemory(lives);
     if (uint64_t(plan_->memory.arena_bytes) > MemoryLimit())
-      return Fail(Code::kResourceExhausted, "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
+      return Fail(Code::kResourceExhausted,
+                  "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
                   plan_->memory.arena_bytes >> 20, MemoryLimit() >> 20);
     for (Slot& s : plan_->slots)
       if (s.kind == Slot::Kind::kArena)
-        if (const auto it = of_root.find(s.root); it != of_root.end()) s.offset = plan_->memory.offsets[it->second];
-    for (const auto& [step, life] : of_scratch) plan_->steps[size_t(step)].scratch_offset = plan_->memory.offsets[life];
+        if (const auto it = of_root.find(s.root); it != of_root.end())
+          s.offset = plan_->memory.offsets[it->second];
+    for (const auto& [step, life] : of_scratch)
+      plan_->steps[size_t(step)].scratch_offset = plan_->memory.offsets[life];
     return {};
   }
 
@@ -379,7 +411,9 @@ class CopyContext final : public RunContext {
   Result<Tensor> TakeInput(int) override { return Fail(Code::kInternal, "no tensors here"); }
   Status SetOutput(int, Tensor) override { return Fail(Code::kInternal, "no tensors here"); }
   const SequenceValue* sequence(int) const override { return nullptr; }
-  Status SetSequence(int, SequenceValue) override { return Fail(Code::kInternal, "no sequences here"); }
+  Status SetSequence(int, SequenceValue) override {
+    return Fail(Code::kInternal, "no sequences here");
+  }
   SubgraphRunner* subgraph(int) override { return nullptr; }
   void* scratch() override { return nullptr; }
   void ParallelFor(int64_t count, int64_t, RangeFn fn) override {
@@ -416,15 +450,18 @@ constexpr size_t kMaxPlans = 64;
 
 std::shared_ptr<WeightCache> MakeWeightCache() { return std::make_shared<Cache>(); }
 
-Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<const Type> inputs, const ProgramContext& context) {
+Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<const Type> inputs,
+                                              const ProgramContext& context) {
   std::unique_ptr<Graph> g = graph.Clone();
   DUNLIN_CHECK(inputs.size() == g->inputs().size(), "a plan for another number of inputs");
   for (size_t i = 0; i < inputs.size(); ++i) {
     GraphValue& v = g->value(g->inputs()[i]);
     if (!v.is_constant()) v.type = inputs[i];
   }
-  if (context.mode == PlanMode::kFast) TRY(OptimizeForShapes(*g));
-  else TRY(FoldOnly(*g));
+  if (context.mode == PlanMode::kFast)
+    TRY(OptimizeForShapes(*g));
+  else
+    TRY(FoldOnly(*g));
   return Builder(std::move(g), context).Build();
 }
 

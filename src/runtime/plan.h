@@ -1,5 +1,5 @@
-// Plan: a graph made ready for one set of input shapes. Immutable and shared by sessions: what to run in which order, on which
-// memory. Program: a graph with its plans and packed weights.
+// Plan: a graph made ready for one set of input shapes. Immutable and shared by sessions: what to
+// run in which order, on which memory. Program: a graph with its plans and packed weights.
 #pragma once
 
 #include <list>
@@ -17,15 +17,15 @@ namespace dunlin {
 
 class Program;
 
-// Where a value lives. Several slots may share the memory of one root slot: views, in-place results, the
-// same bytes under the other layout.
+// Where a value lives. Several slots may share the memory of one root slot: views, in-place
+// results, the same bytes under the other layout.
 struct Slot {
   enum class Kind : uint8_t {
-    kArena,     // at `offset` of the run's arena
-    kInput,     // the caller's memory, input `index`
+    kArena,  // at `offset` of the run's arena
+    kInput,  // the caller's memory, input `index`
     kConstant,
-    kOutput,    // the buffer of output `index`, which the caller gets
-    kDynamic,   // a tensor or sequence made while running
+    kOutput,   // the buffer of output `index`, which the caller gets
+    kDynamic,  // a tensor or sequence made while running
   };
   Kind kind = Kind::kArena;
   Layout layout = Layout::kRowMajor;
@@ -44,7 +44,7 @@ struct Step {
   std::vector<int> captures;    // slots the sub-graphs read
   std::vector<std::shared_ptr<Program>> bodies;
   int64_t scratch_bytes = 0, scratch_offset = 0;
-  std::string label;            // "Conv+Clip"
+  std::string label;  // "Conv+Clip"
 };
 
 struct Plan {
@@ -60,7 +60,7 @@ enum class PlanMode : uint8_t { kFast, kReference };
 
 struct ProgramContext {
   PlanMode mode = PlanMode::kFast;
-  int threads = 1;                          // that kernels are planned for
+  int threads = 1;  // that kernels are planned for
   std::shared_ptr<WeightCache> weights;
 };
 
@@ -69,22 +69,25 @@ std::shared_ptr<WeightCache> MakeWeightCache();
 
 class Program {
  public:
-  Program(std::unique_ptr<Graph> graph, ProgramContext context) : graph_(std::move(graph)), context_(std::move(context)) {}
+  Program(std::unique_ptr<Graph> graph, ProgramContext context)
+      : graph_(std::move(graph)), context_(std::move(context)) {}
 
   const Graph& graph() const { return *graph_; }
   const ProgramContext& context() const { return context_; }
-  // The plan for inputs of these types (in the graph's order), made on first use. Inputs of dynamic kind (sequences)
-  // have their kind set and make no static shapes. Thread-safe.
+  // The plan for inputs of these types (in the graph's order), made on first use. Inputs of dynamic
+  // kind (sequences) have their kind set and make no static shapes. Thread-safe.
   Result<std::shared_ptr<const Plan>> PlanFor(std::span<const Type> inputs) const;
 
  private:
   std::unique_ptr<Graph> graph_;
   ProgramContext context_;
   mutable std::mutex mutex_;
-  mutable std::list<std::pair<std::string, std::shared_ptr<const Plan>>> plans_;  // most recently used first
+  mutable std::list<std::pair<std::string, std::shared_ptr<const Plan>>>
+      plans_;  // most recently used first
 };
 
-Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<const Type> inputs, const ProgramContext& context);
+Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<const Type> inputs,
+                                              const ProgramContext& context);
 
 // Runs an operator's reference; inputs and outputs row-major.
 KernelPtr MakeReferenceKernel(const Node& node);

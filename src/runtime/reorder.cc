@@ -34,7 +34,8 @@ class ReorderKernel final : public Kernel {
       // Large enough to be worth waking another core: half a megabyte takes some 20 microseconds.
       constexpr int64_t kGrain = int64_t{1} << 19;
       ctx.ParallelFor(x.bytes(), kGrain, [&](int64_t b, int64_t e) {
-        std::memcpy(static_cast<std::byte*>(y.data) + b, static_cast<const std::byte*>(x.data) + b, size_t(e - b));
+        std::memcpy(static_cast<std::byte*>(y.data) + b, static_cast<const std::byte*>(x.data) + b,
+                    size_t(e - b));
       });
       return {};
     }
@@ -43,10 +44,13 @@ class ReorderKernel final : public Kernel {
     if (S == 0) return {};
     const int bytes = DTypeBits(x.dtype) / 8;
     // About 64 KiB a chunk, in multiples of 64 positions so that cache lines are read once.
-    const int64_t grain = std::max<int64_t>(64, (65536 / std::max<int64_t>(1, C * bytes)) / 64 * 64);
+    const int64_t grain =
+        std::max<int64_t>(64, (65536 / std::max<int64_t>(1, C * bytes)) / 64 * 64);
     ctx.ParallelFor(N * S, grain, [&](int64_t b, int64_t e) {
-      if (y.layout == Layout::kChannelsLast) ReorderToChannelsLast(x.data, y.data, bytes, N, C, S, b, e);
-      else ReorderToRowMajor(x.data, y.data, bytes, N, C, S, b, e);
+      if (y.layout == Layout::kChannelsLast)
+        ReorderToChannelsLast(x.data, y.data, bytes, N, C, S, b, e);
+      else
+        ReorderToRowMajor(x.data, y.data, bytes, N, C, S, b, e);
     });
     return {};
   }

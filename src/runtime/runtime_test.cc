@@ -14,7 +14,8 @@ namespace {
 struct Runner {
   ThreadPool pool{2};
   ArenaPool arenas;
-  Result<std::vector<RunValue>> Run(const Graph& g, PlanMode mode, const std::vector<Tensor>& inputs, int threads) {
+  Result<std::vector<RunValue>> Run(const Graph& g, PlanMode mode,
+                                    const std::vector<Tensor>& inputs, int threads) {
     ProgramContext context;
     context.mode = mode;
     context.threads = threads;
@@ -49,7 +50,8 @@ Tensor Random(const Dims& d, std::mt19937& rng) {
   return Tensor::Of<float>(d, std::span<const float>(v));
 }
 
-// A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C, H, W] values.
+// A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C,
+// H, W] values.
 std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs) {
   GraphBuilder b;
   b.rng.seed(rng());
@@ -70,26 +72,60 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
     switch (rng() % 14) {
       case 0: {
         const int64_t M = 1 + int64_t(rng() % 36);
-        y = b.Add("Conv", {x, b.Weights({M, C, 3, 3}, -0.3f, 0.3f), b.Weights({M})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+        y = b.Add("Conv", {x, b.Weights({M, C, 3, 3}, -0.3f, 0.3f), b.Weights({M})},
+                  {{"pads", std::vector<int64_t>{1, 1, 1, 1}}});
         break;
       }
-      case 1: y = b.Add("Conv", {x, b.Weights({1 + int64_t(rng() % 20), C, 1, 1}, -0.5f, 0.5f)}); break;
-      case 2: y = b.Add("Conv", {x, b.Weights({C, 1, 3, 3})}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}, {"group", C}}); break;
-      case 3: y = b.Add("Relu", {x}); break;
-      case 4: y = b.Add("Sigmoid", {x}); break;
-      case 5: y = b.Add("BatchNormalization", {x, b.Weights({C}), b.Weights({C}), b.Weights({C}), b.Weights({C}, 0.5f, 2)}); break;
-      case 6: y = b.Add("MaxPool", {x}, {{"kernel_shape", std::vector<int64_t>{3, 3}}, {"pads", std::vector<int64_t>{1, 1, 1, 1}}}); break;
-      case 7: y = b.Add("Mul", {x, b.Add("GlobalAveragePool", {x})}); break;
-      case 8: y = b.Add("Mul", {x, b.Weights({C, 1, 1})}); break;
+      case 1:
+        y = b.Add("Conv", {x, b.Weights({1 + int64_t(rng() % 20), C, 1, 1}, -0.5f, 0.5f)});
+        break;
+      case 2:
+        y = b.Add("Conv", {x, b.Weights({C, 1, 3, 3})},
+                  {{"pads", std::vector<int64_t>{1, 1, 1, 1}}, {"group", C}});
+        break;
+      case 3:
+        y = b.Add("Relu", {x});
+        break;
+      case 4:
+        y = b.Add("Sigmoid", {x});
+        break;
+      case 5:
+        y = b.Add("BatchNormalization",
+                  {x, b.Weights({C}), b.Weights({C}), b.Weights({C}), b.Weights({C}, 0.5f, 2)});
+        break;
+      case 6:
+        y = b.Add("MaxPool", {x},
+                  {{"kernel_shape", std::vector<int64_t>{3, 3}},
+                   {"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+        break;
+      case 7:
+        y = b.Add("Mul", {x, b.Add("GlobalAveragePool", {x})});
+        break;
+      case 8:
+        y = b.Add("Mul", {x, b.Weights({C, 1, 1})});
+        break;
       case 9: {
         const ValueId other = pick();
-        y = dims(other) == d ? b.Add("Add", {x, other}) : b.Add("Concat", {x, other}, {{"axis", int64_t{1}}});
+        y = dims(other) == d ? b.Add("Add", {x, other})
+                             : b.Add("Concat", {x, other}, {{"axis", int64_t{1}}});
         break;
       }
-      case 10: y = b.Add("Transpose", {b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}})}, {{"perm", std::vector<int64_t>{0, 3, 1, 2}}}); break;
-      case 11: y = b.Add("Reshape", {b.Add("Reshape", {x, b.Const(Tensor::Ints(std::vector<int64_t>{C, H * W}))}), b.Const(Tensor::Ints(std::vector<int64_t>{1, C, H, W}))}); break;
-      case 12: y = b.Add("Tanh", {b.Add("MatMul", {x, b.Weights({W, W}, -0.3f, 0.3f)})}); break;
-      case 13: y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)}); break;
+      case 10:
+        y = b.Add("Transpose",
+                  {b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}})},
+                  {{"perm", std::vector<int64_t>{0, 3, 1, 2}}});
+        break;
+      case 11:
+        y = b.Add("Reshape",
+                  {b.Add("Reshape", {x, b.Const(Tensor::Ints(std::vector<int64_t>{C, H * W}))}),
+                   b.Const(Tensor::Ints(std::vector<int64_t>{1, C, H, W}))});
+        break;
+      case 12:
+        y = b.Add("Tanh", {b.Add("MatMul", {x, b.Weights({W, W}, -0.3f, 0.3f)})});
+        break;
+      case 13:
+        y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)});
+        break;
     }
     if (dims(y)[1] <= 96) live.push_back(y);
   }
@@ -111,7 +147,8 @@ TEST(Plan, RandomGraphsGiveWhatTheReferenceGives) {
     for (const int threads : {1, 2}) {
       const auto got = runner.Run(*g, PlanMode::kFast, inputs, threads);
       ASSERT_TRUE(got.has_value()) << got.error().message << where;
-      for (size_t i = 0; i < want->size(); ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, where);
+      for (size_t i = 0; i < want->size(); ++i)
+        ExpectClose((*got)[i].tensor, (*want)[i].tensor, where);
     }
   }
 }
@@ -155,9 +192,8 @@ TEST(Plan, ResultsOutliveTheNextRun) {
 TEST(Plan, ShapesThatDependOnDataRunInTheSameExecutor) {
   GraphBuilder b;
   const ValueId x = b.Input({5});
-  const ValueId where = b.Add("NonZero", {x});                  // [1, n]
-  const ValueId count = b.Add("Shape", {where});                // known only when running
-
+  const ValueId where = b.Add("NonZero", {x});    // [1, n]
+  const ValueId count = b.Add("Shape", {where});  // known only when running
 
   const auto g = b.Finish({where, count});
   Runner r;

@@ -18,12 +18,16 @@ Arena::~Arena() {
 Status Arena::Reserve(size_t bytes) {
   if (bytes <= bytes_) return {};
   if (bytes > MemoryLimit())
-    return Fail(Code::kResourceExhausted, "the activations need {} MiB, this machine allows {} MiB; use smaller inputs", bytes >> 20, MemoryLimit() >> 20);
+    return Fail(Code::kResourceExhausted,
+                "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
+                bytes >> 20, MemoryLimit() >> 20);
   const size_t unit = bytes >= kHugePage ? kHugePage : 4096;
   const size_t rounded = (bytes + unit - 1) / unit * unit;
   void* p = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return Fail(Code::kResourceExhausted, "cannot allocate {} MiB for activations", rounded >> 20);
-  if (unit == kHugePage) ::madvise(p, rounded, MADV_HUGEPAGE);  // fewer TLB misses; a wish, not a need
+  if (p == MAP_FAILED)
+    return Fail(Code::kResourceExhausted, "cannot allocate {} MiB for activations", rounded >> 20);
+  if (unit == kHugePage)
+    ::madvise(p, rounded, MADV_HUGEPAGE);  // fewer TLB misses; a wish, not a need
   if (data_ != nullptr) ::munmap(data_, bytes_);
   data_ = static_cast<std::byte*>(p);
   bytes_ = rounded;
@@ -40,7 +44,8 @@ Result<ArenaPool::Lease> ArenaPool::Borrow(size_t bytes) {
   std::unique_ptr<Arena> arena;
   {
     std::lock_guard lock(mutex_);
-    // The smallest that is large enough, else the largest there is, to be grown. Most recently used first, for warm caches.
+    // The smallest that is large enough, else the largest there is, to be grown. Most recently used
+    // first, for warm caches.
     auto best = free_.end();
     for (auto it = free_.begin(); it != free_.end(); ++it) {
       if (best == free_.end()) {
@@ -48,7 +53,9 @@ Result<ArenaPool::Lease> ArenaPool::Borrow(size_t bytes) {
         continue;
       }
       const bool fits = (*it)->bytes() >= bytes, best_fits = (*best)->bytes() >= bytes;
-      if (fits ? !best_fits || (*it)->bytes() <= (*best)->bytes() : !best_fits && (*it)->bytes() > (*best)->bytes()) best = it;
+      if (fits ? !best_fits || (*it)->bytes() <= (*best)->bytes()
+               : !best_fits && (*it)->bytes() > (*best)->bytes())
+        best = it;
     }
     if (best != free_.end()) {
       arena = std::move(*best);

@@ -1,5 +1,5 @@
-// Arenas for activations. They belong to whoever is running, not to a model: a run borrows one and gives it back, so
-// a process has as many as it has runs at the same moment.
+// Arenas for activations. They belong to whoever is running, not to a model: a run borrows one and
+// gives it back, so a process has as many as it has runs at the same moment.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,8 @@ class Arena {
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  // At least this many bytes; contents are lost when it grows. kResourceExhausted when the system has not that much.
+  // At least this many bytes; contents are lost when it grows. kResourceExhausted when the system
+  // has not that much.
   Status Reserve(size_t bytes);
   std::byte* data() const { return data_; }
   size_t bytes() const { return bytes_; }

@@ -74,7 +74,9 @@ class Dims {
   std::vector<int64_t> heap_;
 };
 
-inline bool AllKnown(std::span<const int64_t> d) { return std::all_of(d.begin(), d.end(), IsKnown); }
+inline bool AllKnown(std::span<const int64_t> d) {
+  return std::all_of(d.begin(), d.end(), IsKnown);
+}
 
 // Product of all extents (1 for a scalar); nullopt when one is unknown, negative or the product
 // overflows 2^62, so that byte sizes computed from it cannot wrap.

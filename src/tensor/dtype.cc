@@ -8,13 +8,27 @@ struct Row {
   int bits;
 };
 constexpr Row kRows[] = {
-    {DType::kUndefined, "undefined", 0}, {DType::kF32, "f32", 32},   {DType::kF16, "f16", 16},
-    {DType::kBF16, "bf16", 16},          {DType::kF64, "f64", 64},   {DType::kI8, "i8", 8},
-    {DType::kI16, "i16", 16},            {DType::kI32, "i32", 32},   {DType::kI64, "i64", 64},
-    {DType::kU8, "u8", 8},               {DType::kU16, "u16", 16},   {DType::kU32, "u32", 32},
-    {DType::kU64, "u64", 64},            {DType::kBool, "bool", 8},  {DType::kString, "string", int(sizeof(std::string) * 8)},
-    {DType::kI4, "i4", 4},               {DType::kU4, "u4", 4},      {DType::kF8E4M3FN, "f8e4m3fn", 8},
-    {DType::kF8E4M3FNUZ, "f8e4m3fnuz", 8}, {DType::kF8E5M2, "f8e5m2", 8}, {DType::kF8E5M2FNUZ, "f8e5m2fnuz", 8},
+    {DType::kUndefined, "undefined", 0},
+    {DType::kF32, "f32", 32},
+    {DType::kF16, "f16", 16},
+    {DType::kBF16, "bf16", 16},
+    {DType::kF64, "f64", 64},
+    {DType::kI8, "i8", 8},
+    {DType::kI16, "i16", 16},
+    {DType::kI32, "i32", 32},
+    {DType::kI64, "i64", 64},
+    {DType::kU8, "u8", 8},
+    {DType::kU16, "u16", 16},
+    {DType::kU32, "u32", 32},
+    {DType::kU64, "u64", 64},
+    {DType::kBool, "bool", 8},
+    {DType::kString, "string", int(sizeof(std::string) * 8)},
+    {DType::kI4, "i4", 4},
+    {DType::kU4, "u4", 4},
+    {DType::kF8E4M3FN, "f8e4m3fn", 8},
+    {DType::kF8E4M3FNUZ, "f8e4m3fnuz", 8},
+    {DType::kF8E5M2, "f8e5m2", 8},
+    {DType::kF8E5M2FNUZ, "f8e5m2fnuz", 8},
 };
 }  // namespace
 

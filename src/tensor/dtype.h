@@ -13,18 +13,34 @@ namespace dunlin {
 
 enum class DType : uint8_t {
   kUndefined,
-  kF32, kF16, kBF16, kF64,
-  kI8, kI16, kI32, kI64,
-  kU8, kU16, kU32, kU64,
-  kBool, kString,
-  kI4, kU4,                                    // packed two to a byte, low nibble first
-  kF8E4M3FN, kF8E4M3FNUZ, kF8E5M2, kF8E5M2FNUZ,
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kBool,
+  kString,
+  kI4,
+  kU4,  // packed two to a byte, low nibble first
+  kF8E4M3FN,
+  kF8E4M3FNUZ,
+  kF8E5M2,
+  kF8E5M2FNUZ,
 };
 
-std::string_view DTypeName(DType t);            // "f32", "i64", …
+std::string_view DTypeName(DType t);  // "f32", "i64", …
 Result<DType> ParseDType(std::string_view name);
-int DTypeBits(DType t);                         // 32, 4, …; kString: bits of std::string
-inline bool IsFloat(DType t) { return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF64; }
+int DTypeBits(DType t);  // 32, 4, …; kString: bits of std::string
+inline bool IsFloat(DType t) {
+  return t == DType::kF32 || t == DType::kF16 || t == DType::kBF16 || t == DType::kF64;
+}
 inline bool IsSignedInt(DType t) { return t >= DType::kI8 && t <= DType::kI64; }
 inline bool IsUnsignedInt(DType t) { return t >= DType::kU8 && t <= DType::kU64; }
 inline bool IsInteger(DType t) { return IsSignedInt(t) || IsUnsignedInt(t); }
@@ -47,51 +63,113 @@ struct BFloat16 {
   explicit BFloat16(float v) {
     const uint32_t u = std::bit_cast<uint32_t>(v);
     bits = (u & 0x7fffffffu) > 0x7f800000u ? uint16_t((u >> 16) | 0x40)
-                                          : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
+                                           : uint16_t((u + 0x7fffu + ((u >> 16) & 1)) >> 16);
   }
   explicit operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
   bool operator==(const BFloat16& o) const { return float(*this) == float(o); }
 };
 
-template <class T> struct DTypeOf;
-template <> struct DTypeOf<float> { static constexpr DType value = DType::kF32; };
-template <> struct DTypeOf<double> { static constexpr DType value = DType::kF64; };
-template <> struct DTypeOf<Half> { static constexpr DType value = DType::kF16; };
-template <> struct DTypeOf<BFloat16> { static constexpr DType value = DType::kBF16; };
-template <> struct DTypeOf<int8_t> { static constexpr DType value = DType::kI8; };
-template <> struct DTypeOf<int16_t> { static constexpr DType value = DType::kI16; };
-template <> struct DTypeOf<int32_t> { static constexpr DType value = DType::kI32; };
-template <> struct DTypeOf<int64_t> { static constexpr DType value = DType::kI64; };
-template <> struct DTypeOf<uint8_t> { static constexpr DType value = DType::kU8; };
-template <> struct DTypeOf<uint16_t> { static constexpr DType value = DType::kU16; };
-template <> struct DTypeOf<uint32_t> { static constexpr DType value = DType::kU32; };
-template <> struct DTypeOf<uint64_t> { static constexpr DType value = DType::kU64; };
-template <> struct DTypeOf<bool> { static constexpr DType value = DType::kBool; };
-template <> struct DTypeOf<std::string> { static constexpr DType value = DType::kString; };
-template <class T> inline constexpr DType kDTypeOf = DTypeOf<T>::value;
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<Half> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct DTypeOf<BFloat16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<int8_t> {
+  static constexpr DType value = DType::kI8;
+};
+template <>
+struct DTypeOf<int16_t> {
+  static constexpr DType value = DType::kI16;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+template <>
+struct DTypeOf<uint16_t> {
+  static constexpr DType value = DType::kU16;
+};
+template <>
+struct DTypeOf<uint32_t> {
+  static constexpr DType value = DType::kU32;
+};
+template <>
+struct DTypeOf<uint64_t> {
+  static constexpr DType value = DType::kU64;
+};
+template <>
+struct DTypeOf<bool> {
+  static constexpr DType value = DType::kBool;
+};
+template <>
+struct DTypeOf<std::string> {
+  static constexpr DType value = DType::kString;
+};
+template <class T>
+inline constexpr DType kDTypeOf = DTypeOf<T>::value;
 
-template <class T> struct TypeTag { using type = T; };
+template <class T>
+struct TypeTag {
+  using type = T;
+};
 
-// Calls f(TypeTag<T>{}) with the C++ type of t; for types that have none (sub-byte, f8) returns an error
-// with `what` in it. f returns Status.
+// Calls f(TypeTag<T>{}) with the C++ type of t; for types that have none (sub-byte, f8) returns an
+// error with `what` in it. f returns Status.
 template <class F>
 Status VisitDType(DType t, std::string_view what, F&& f) {
   switch (t) {
-    case DType::kF32: return f(TypeTag<float>{});
-    case DType::kF64: return f(TypeTag<double>{});
-    case DType::kF16: return f(TypeTag<Half>{});
-    case DType::kBF16: return f(TypeTag<BFloat16>{});
-    case DType::kI8: return f(TypeTag<int8_t>{});
-    case DType::kI16: return f(TypeTag<int16_t>{});
-    case DType::kI32: return f(TypeTag<int32_t>{});
-    case DType::kI64: return f(TypeTag<int64_t>{});
-    case DType::kU8: return f(TypeTag<uint8_t>{});
-    case DType::kU16: return f(TypeTag<uint16_t>{});
-    case DType::kU32: return f(TypeTag<uint32_t>{});
-    case DType::kU64: return f(TypeTag<uint64_t>{});
-    case DType::kBool: return f(TypeTag<bool>{});
-    case DType::kString: return f(TypeTag<std::string>{});
-    default: return Fail(Code::kUnimplemented, "{}: element type {} is not supported", what, DTypeName(t));
+    case DType::kF32:
+      return f(TypeTag<float>{});
+    case DType::kF64:
+      return f(TypeTag<double>{});
+    case DType::kF16:
+      return f(TypeTag<Half>{});
+    case DType::kBF16:
+      return f(TypeTag<BFloat16>{});
+    case DType::kI8:
+      return f(TypeTag<int8_t>{});
+    case DType::kI16:
+      return f(TypeTag<int16_t>{});
+    case DType::kI32:
+      return f(TypeTag<int32_t>{});
+    case DType::kI64:
+      return f(TypeTag<int64_t>{});
+    case DType::kU8:
+      return f(TypeTag<uint8_t>{});
+    case DType::kU16:
+      return f(TypeTag<uint16_t>{});
+    case DType::kU32:
+      return f(TypeTag<uint32_t>{});
+    case DType::kU64:
+      return f(TypeTag<uint64_t>{});
+    case DType::kBool:
+      return f(TypeTag<bool>{});
+    case DType::kString:
+      return f(TypeTag<std::string>{});
+    default:
+      return Fail(Code::kUnimplemented, "{}: element type {} is not supported", what, DTypeName(t));
   }
 }
 
@@ -101,6 +179,7 @@ template <class T>
 inline constexpr bool kIsFloat = std::is_floating_point_v<T> || kIsHalf<T>;
 // Any number but bool and string.
 template <class T>
-inline constexpr bool kIsNumber = kIsFloat<T> || (std::is_integral_v<T> && !std::is_same_v<T, bool>);
+inline constexpr bool kIsNumber = kIsFloat<T> ||
+                                  (std::is_integral_v<T> && !std::is_same_v<T, bool>);
 
 }  // namespace dunlin

@@ -19,8 +19,10 @@ std::optional<int64_t> ElementCount(std::span<const int64_t> d) {
   bool zero = false;
   for (const int64_t x : d) {
     if (x < 0) return std::nullopt;
-    if (x == 0) zero = true;
-    else if (__builtin_mul_overflow(n, x, &n) || n > (int64_t{1} << 56)) return std::nullopt;
+    if (x == 0)
+      zero = true;
+    else if (__builtin_mul_overflow(n, x, &n) || n > (int64_t{1} << 56))
+      return std::nullopt;
   }
   return zero ? 0 : n;
 }
@@ -29,9 +31,12 @@ std::string ToString(std::span<const int64_t> d) {
   std::string s = "[";
   for (size_t i = 0; i < d.size(); ++i) {
     if (i) s += ',';
-    if (IsKnown(d[i])) s += std::to_string(d[i]);
-    else if (IsSymbol(d[i])) s += 's' + std::to_string(SymbolIndex(d[i]));
-    else s += '?';
+    if (IsKnown(d[i]))
+      s += std::to_string(d[i]);
+    else if (IsSymbol(d[i]))
+      s += 's' + std::to_string(SymbolIndex(d[i]));
+    else
+      s += '?';
   }
   return s + ']';
 }
@@ -44,10 +49,14 @@ std::optional<Dims> Broadcast(std::span<const int64_t> a, std::span<const int64_
     int64_t& x = out[shift + i];
     const int64_t y = b[i];
     if (x == y || y == 1) continue;
-    if (x == 1) x = y;
-    else if (IsKnown(x) && IsKnown(y)) return std::nullopt;
-    else if (IsKnown(y)) x = y;
-    else if (!IsKnown(x)) x = kUnknownDim;
+    if (x == 1)
+      x = y;
+    else if (IsKnown(x) && IsKnown(y))
+      return std::nullopt;
+    else if (IsKnown(y))
+      x = y;
+    else if (!IsKnown(x))
+      x = kUnknownDim;
   }
   return out;
 }
@@ -60,8 +69,10 @@ Result<std::shared_ptr<Buffer>> Buffer::Allocate(size_t bytes) {
 }
 
 Result<std::shared_ptr<Buffer>> Buffer::AllocateStrings(size_t count) {
-  // A string tensor above this many elements is not one a person means; it bounds what a header can ask for.
-  if (count > (size_t{1} << 32)) return Fail(Code::kResourceExhausted, "cannot allocate {} strings", count);
+  // A string tensor above this many elements is not one a person means; it bounds what a header can
+  // ask for.
+  if (count > (size_t{1} << 32))
+    return Fail(Code::kResourceExhausted, "cannot allocate {} strings", count);
   auto* p = new (std::nothrow) std::string[count];
   if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} strings", count);
   return std::shared_ptr<Buffer>(
@@ -79,30 +90,39 @@ Result<std::shared_ptr<Buffer>> Buffer::MapFile(const std::string& path) {
   const auto size = size_t(st.st_size);
   void* p = size == 0 ? nullptr : ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
   ::close(fd);
-  if (p == MAP_FAILED) return Fail(Code::kResourceExhausted, "{}: cannot map: {}", path, std::strerror(errno));
+  if (p == MAP_FAILED)
+    return Fail(Code::kResourceExhausted, "{}: cannot map: {}", path, std::strerror(errno));
   return std::shared_ptr<Buffer>(new Buffer(Kind::kMapped, static_cast<std::byte*>(p), size));
 }
 
-std::shared_ptr<Buffer> Buffer::Borrow(void* data, size_t bytes, std::shared_ptr<const void> owner) {
-  auto b = std::shared_ptr<Buffer>(new Buffer(Kind::kBorrowed, static_cast<std::byte*>(data), bytes));
+std::shared_ptr<Buffer> Buffer::Borrow(void* data, size_t bytes,
+                                       std::shared_ptr<const void> owner) {
+  auto b =
+      std::shared_ptr<Buffer>(new Buffer(Kind::kBorrowed, static_cast<std::byte*>(data), bytes));
   b->owner_ = std::move(owner);
   return b;
 }
 
 Buffer::~Buffer() {
   switch (kind_) {
-    case Kind::kHeap: std::free(data_); break;
-    case Kind::kStrings: delete[] reinterpret_cast<std::string*>(data_); break;
+    case Kind::kHeap:
+      std::free(data_);
+      break;
+    case Kind::kStrings:
+      delete[] reinterpret_cast<std::string*>(data_);
+      break;
     case Kind::kMapped:
       if (data_ != nullptr) ::munmap(data_, bytes_);
       break;
-    case Kind::kBorrowed: break;
+    case Kind::kBorrowed:
+      break;
   }
 }
 
 Result<Tensor> Tensor::Create(DType dtype, const Dims& dims) {
   const auto count = ElementCount(dims);
-  if (!count) return Fail(Code::kInvalidArgument, "extents {} do not describe a tensor", ToString(dims));
+  if (!count)
+    return Fail(Code::kInvalidArgument, "extents {} do not describe a tensor", ToString(dims));
   Tensor t;
   t.dtype_ = dtype;
   t.dims_ = dims;
@@ -138,8 +158,10 @@ Tensor Tensor::Reshaped(const Dims& dims) const {
 
 Result<Tensor> Tensor::Clone() const {
   Tensor t = TRY(Create(dtype_, dims_));
-  if (dtype_ == DType::kString) std::copy_n(as<std::string>(), count(), t.mut<std::string>());
-  else if (bytes() > 0) std::memcpy(t.raw(), raw(), size_t(bytes()));
+  if (dtype_ == DType::kString)
+    std::copy_n(as<std::string>(), count(), t.mut<std::string>());
+  else if (bytes() > 0)
+    std::memcpy(t.raw(), raw(), size_t(bytes()));
   return t;
 }
 
@@ -150,7 +172,8 @@ Result<std::vector<int64_t>> ToInts(const Tensor& t) {
       std::copy_n(t.as<T>(), out.size(), out.begin());
       return {};
     } else {
-      return Fail(Code::kInvalidArgument, "an integer list has element type {}", DTypeName(t.dtype()));
+      return Fail(Code::kInvalidArgument, "an integer list has element type {}",
+                  DTypeName(t.dtype()));
     }
   });
   if (!s) return Fail(s.error());
@@ -167,10 +190,12 @@ To ConvertOne(From v) {
   } else if constexpr (kIsHalf<To>) {
     return To(float(v));
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    // Out-of-range conversions are undefined in C++; go through the widest integer, wrapping as x86 does.
+    // Out-of-range conversions are undefined in C++; go through the widest integer, wrapping as x86
+    // does.
     if (!(v > From(-9.2233720368547758e18) && v < From(9.2233720368547758e18))) {
       if constexpr (std::is_same_v<To, uint64_t>) {
-        if (v >= From(9.2233720368547758e18) && v < From(1.8446744073709552e19)) return static_cast<To>(v);
+        if (v >= From(9.2233720368547758e18) && v < From(1.8446744073709552e19))
+          return static_cast<To>(v);
       }
       return static_cast<To>(std::numeric_limits<int64_t>::min());
     }

@@ -31,11 +31,13 @@ struct TensorView {
   int rank() const { return dims.rank(); }
   int64_t count() const { return CountOf(dims); }
   int64_t bytes() const { return ByteSize(dtype, count()); }
-  template <class T> const T* as() const {
+  template <class T>
+  const T* as() const {
     DUNLIN_DCHECK(kDTypeOf<T> == dtype, "a view read as another type");
     return static_cast<const T*>(data);
   }
-  template <class T> T* mut() {
+  template <class T>
+  T* mut() {
     DUNLIN_DCHECK(kDTypeOf<T> == dtype, "a view written as another type");
     return static_cast<T*>(data);
   }
@@ -47,11 +49,13 @@ class Buffer {
   static constexpr size_t kAlignment = 64;  // a cache line, and the widest vector
   // kResourceExhausted when the system has not that much memory. Contents undefined.
   static Result<std::shared_ptr<Buffer>> Allocate(size_t bytes);
-  static Result<std::shared_ptr<Buffer>> AllocateStrings(size_t count);  // std::string[count], empty
+  static Result<std::shared_ptr<Buffer>> AllocateStrings(
+      size_t count);  // std::string[count], empty
   // Read-only map of a whole file. Writing through data() faults.
   static Result<std::shared_ptr<Buffer>> MapFile(const std::string& path);
   // Bytes that live as long as `owner`.
-  static std::shared_ptr<Buffer> Borrow(void* data, size_t bytes, std::shared_ptr<const void> owner);
+  static std::shared_ptr<Buffer> Borrow(void* data, size_t bytes,
+                                        std::shared_ptr<const void> owner);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -77,11 +81,13 @@ class Tensor {
   static Result<Tensor> Create(DType dtype, const Dims& dims);
   static Result<Tensor> Zeros(DType dtype, const Dims& dims);
   // Over bytes of a buffer. DUNLIN_CHECKs that they are inside it.
-  static Tensor Over(DType dtype, const Dims& dims, std::shared_ptr<Buffer> buffer, size_t offset = 0);
+  static Tensor Over(DType dtype, const Dims& dims, std::shared_ptr<Buffer> buffer,
+                     size_t offset = 0);
   template <class T>
   static Tensor Of(const Dims& dims, std::span<const T> values) {
     auto t = Create(kDTypeOf<T>, dims);
-    DUNLIN_CHECK(t.has_value() && t->count() == int64_t(values.size()), "Tensor::Of: extents and values differ");
+    DUNLIN_CHECK(t.has_value() && t->count() == int64_t(values.size()),
+                 "Tensor::Of: extents and values differ");
     std::copy(values.begin(), values.end(), t->template mut<T>());
     return std::move(*t);
   }
@@ -90,8 +96,12 @@ class Tensor {
     return Of(dims, std::span<const T>(values.begin(), values.size()));
   }
   template <class T>
-  static Tensor Scalar(T value) { return Of<T>(Dims{}, {value}); }
-  static Tensor Ints(std::span<const int64_t> values) { return Of<int64_t>(Dims{int64_t(values.size())}, values); }
+  static Tensor Scalar(T value) {
+    return Of<T>(Dims{}, {value});
+  }
+  static Tensor Ints(std::span<const int64_t> values) {
+    return Of<int64_t>(Dims{int64_t(values.size())}, values);
+  }
 
   bool defined() const { return buffer_ != nullptr; }
   DType dtype() const { return dtype_; }
@@ -100,15 +110,20 @@ class Tensor {
   int64_t count() const { return CountOf(dims_); }
   int64_t bytes() const { return ByteSize(dtype_, count()); }
   std::byte* raw() const { return buffer_ ? buffer_->data() + offset_ : nullptr; }
-  template <class T> const T* as() const {
+  template <class T>
+  const T* as() const {
     DUNLIN_CHECK(kDTypeOf<T> == dtype_, "a tensor read as another type");
     return reinterpret_cast<const T*>(raw());
   }
-  template <class T> T* mut() const {
+  template <class T>
+  T* mut() const {
     DUNLIN_CHECK(kDTypeOf<T> == dtype_, "a tensor written as another type");
     return reinterpret_cast<T*>(raw());
   }
-  template <class T> std::span<const T> values() const { return {as<T>(), size_t(count())}; }
+  template <class T>
+  std::span<const T> values() const {
+    return {as<T>(), size_t(count())};
+  }
   TensorView view() const { return {dtype_, Layout::kRowMajor, dims_, raw()}; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
   size_t offset() const { return offset_; }
@@ -123,10 +138,11 @@ class Tensor {
   size_t offset_ = 0;
 };
 
-// The values of an integer tensor (i32, i64, u8 … or bool) as int64. kInvalidArgument for another type.
+// The values of an integer tensor (i32, i64, u8 … or bool) as int64. kInvalidArgument for another
+// type.
 Result<std::vector<int64_t>> ToInts(const Tensor& t);
-// Converts numbers between types as ONNX Cast does without saturation rules for f8: floats truncate to
-// integers, anything non-zero is true. Strings and sub-byte types: kUnimplemented.
+// Converts numbers between types as ONNX Cast does without saturation rules for f8: floats truncate
+// to integers, anything non-zero is true. Strings and sub-byte types: kUnimplemented.
 Result<Tensor> Convert(const Tensor& t, DType to);
 
 }  // namespace dunlin

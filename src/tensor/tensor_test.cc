@@ -13,13 +13,15 @@ TEST(Half, EveryBitPatternSurvivesTheRoundTrip) {
     Half h;
     h.bits = uint16_t(bits);
     const float f = float(h);
-    if (std::isnan(f)) ASSERT_TRUE(std::isnan(float(Half(f))));
-    else ASSERT_EQ(Half(f).bits, h.bits) << bits;
+    if (std::isnan(f))
+      ASSERT_TRUE(std::isnan(float(Half(f))));
+    else
+      ASSERT_EQ(Half(f).bits, h.bits) << bits;
   }
 }
 
 TEST(Half, RoundsToNearestEvenAndSaturatesToInfinity) {
-  EXPECT_EQ(float(Half(1.0f + 1.0f / 2048)), 1.0f);             // half way, even below
+  EXPECT_EQ(float(Half(1.0f + 1.0f / 2048)), 1.0f);                // half way, even below
   EXPECT_EQ(float(Half(1.0f + 3.0f / 2048)), 1.0f + 2.0f / 1024);  // half way, even above
   EXPECT_EQ(float(Half(65519.0f)), 65504.0f);
   EXPECT_TRUE(std::isinf(float(Half(65520.0f))));
@@ -86,7 +88,8 @@ TEST(Convert, TruncatesFloatsAndMapsTruth) {
 }
 
 TEST(DType, NamesAndSizesAgree) {
-  for (int t = int(DType::kF32); t <= int(DType::kF8E5M2FNUZ); ++t) EXPECT_EQ(*ParseDType(DTypeName(DType(t))), DType(t));
+  for (int t = int(DType::kF32); t <= int(DType::kF8E5M2FNUZ); ++t)
+    EXPECT_EQ(*ParseDType(DTypeName(DType(t))), DType(t));
   EXPECT_FALSE(ParseDType("float").has_value());
   EXPECT_EQ(ByteSize(DType::kI4, 3), 2);
 }

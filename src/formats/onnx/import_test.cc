@@ -1,4 +1,5 @@
-// Models made by hand: what is well formed loads into the internal form, what is not says where and why.
+// Models made by hand: what is well formed loads into the internal form, what is not says where and
+// why.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <onnx/onnx_pb.h>
@@ -22,20 +23,26 @@ struct ModelMaker {
     model.mutable_graph()->set_name("test");
   }
   onnx::GraphProto& graph() { return *model.mutable_graph(); }
-  static void Describe(onnx::ValueInfoProto* v, const std::string& name, const std::vector<std::string>& dims) {
+  static void Describe(onnx::ValueInfoProto* v, const std::string& name,
+                       const std::vector<std::string>& dims) {
     v->set_name(name);
     auto* t = v->mutable_type()->mutable_tensor_type();
     t->set_elem_type(onnx::TensorProto::FLOAT);
     t->mutable_shape();
     for (const auto& d : dims) {
       auto* dim = t->mutable_shape()->add_dim();
-      if (!d.empty() && (std::isdigit(d[0]) || d[0] == '-')) dim->set_dim_value(std::stoll(d));
-      else dim->set_dim_param(d);
+      if (!d.empty() && (std::isdigit(d[0]) || d[0] == '-'))
+        dim->set_dim_value(std::stoll(d));
+      else
+        dim->set_dim_param(d);
     }
   }
-  void Input(const std::string& name, const std::vector<std::string>& dims) { Describe(graph().add_input(), name, dims); }
+  void Input(const std::string& name, const std::vector<std::string>& dims) {
+    Describe(graph().add_input(), name, dims);
+  }
   void Output(const std::string& name) { graph().add_output()->set_name(name); }
-  onnx::NodeProto& Node(const std::string& op, const std::vector<std::string>& in, const std::vector<std::string>& out) {
+  onnx::NodeProto& Node(const std::string& op, const std::vector<std::string>& in,
+                        const std::vector<std::string>& out) {
     auto* n = graph().add_node();
     n->set_op_type(op);
     n->set_name(op + "_" + std::to_string(graph().node_size()));
@@ -49,7 +56,8 @@ struct ModelMaker {
     a->set_type(onnx::AttributeProto::INTS);
     for (const int64_t x : v) a->add_ints(x);
   }
-  onnx::TensorProto& Weight(const std::string& name, const std::vector<int64_t>& dims, const std::vector<float>& values) {
+  onnx::TensorProto& Weight(const std::string& name, const std::vector<int64_t>& dims,
+                            const std::vector<float>& values) {
     auto* t = graph().add_initializer();
     t->set_name(name);
     t->set_data_type(onnx::TensorProto::FLOAT);
@@ -57,7 +65,9 @@ struct ModelMaker {
     t->set_raw_data(std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4));
     return *t;
   }
-  Result<ImportedModel> Import(const std::string& dir = "") const { return ImportBytes(model.SerializeAsString(), dir); }
+  Result<ImportedModel> Import(const std::string& dir = "") const {
+    return ImportBytes(model.SerializeAsString(), dir);
+  }
   static Result<ImportedModel> ImportBytes(const std::string& bytes, const std::string& dir = "") {
     auto buffer = *Buffer::Allocate(bytes.size());
     std::memcpy(buffer->data(), bytes.data(), bytes.size());
@@ -127,7 +137,9 @@ TEST(OnnxImport, ListsEveryMissingOperatorAtOnce) {
   const auto r = m.Import();
   ASSERT_FALSE(r);
   EXPECT_EQ(r.error().code, Code::kUnimplemented);
-  EXPECT_THAT(r.error().message, testing::AllOf(HasSubstr("NoSuchThing ('NoSuchThing_1', 'NoSuchThing_3')"), HasSubstr("NorThis ('NorThis_2')")));
+  EXPECT_THAT(r.error().message,
+              testing::AllOf(HasSubstr("NoSuchThing ('NoSuchThing_1', 'NoSuchThing_3')"),
+                             HasSubstr("NorThis ('NorThis_2')")));
 }
 
 TEST(OnnxImport, SaysWhichNodeReadsWhatNobodyDefines) {
@@ -194,17 +206,19 @@ TEST(OnnxImport, EveryTruncationGivesAnErrorAndNoCrash) {
   ASSERT_TRUE(ModelMaker::ImportBytes(whole));
   for (size_t n = 0; n < whole.size(); n += n < 64 || n + 64 > whole.size() ? 1 : 97) {
     const auto r = ModelMaker::ImportBytes(whole.substr(0, n));
-    // A cut between two fields can leave a sound model: one without a graph's contents, or, behind the graph, one
-    // without its opset (the last few bytes).
+    // A cut between two fields can leave a sound model: one without a graph's contents, or, behind
+    // the graph, one without its opset (the last few bytes).
     if (r) EXPECT_TRUE(r->outputs.empty() || n + 8 > whole.size()) << n;
   }
 }
 
 TEST(OnnxImport, ExternalDataIsReadBesideTheModelAndNowhereElse) {
-  const auto dir = std::filesystem::temp_directory_path() / ("dunlin_external_" + std::to_string(::getpid()));
+  const auto dir =
+      std::filesystem::temp_directory_path() / ("dunlin_external_" + std::to_string(::getpid()));
   std::filesystem::create_directories(dir);
   const float values[] = {0, 0, 1, 2, 3};
-  std::ofstream(dir / "w.bin", std::ios::binary).write(reinterpret_cast<const char*>(values), sizeof values);
+  std::ofstream(dir / "w.bin", std::ios::binary)
+      .write(reinterpret_cast<const char*>(values), sizeof values);
   ModelMaker m;
   m.Input("x", {"3"});
   auto& w = m.Weight("w", {3}, {});
@@ -222,7 +236,9 @@ TEST(OnnxImport, ExternalDataIsReadBesideTheModelAndNowhereElse) {
   m.Output("y");
   const auto r = m.Import(dir.string());
   ASSERT_TRUE(r) << ErrorOf(r);
-  EXPECT_EQ(r->graph->value(r->graph->producer(r->graph->outputs()[0])->inputs[1]).constant.as<float>()[2], 3);
+  EXPECT_EQ(r->graph->value(r->graph->producer(r->graph->outputs()[0])->inputs[1])
+                .constant.as<float>()[2],
+            3);
   w.mutable_external_data(0)->set_value("../w.bin");
   EXPECT_THAT(ErrorOf(m.Import(dir.string())), HasSubstr("outside the model's folder"));
   w.mutable_external_data(0)->set_value("missing.bin");

@@ -19,15 +19,15 @@ class TypeProto;
 
 namespace dunlin::onnx_import {
 
-// Where the raw bytes of the main graph's large initialisers lie in the file; they are left out of the parsed
-// message so that weights are never copied through protobuf.
+// Where the raw bytes of the main graph's large initialisers lie in the file; they are left out of
+// the parsed message so that weights are never copied through protobuf.
 struct RawSpan {
   size_t offset = 0, bytes = 0;
   bool stripped = false;
 };
 struct StrippedModel {
-  std::string message;            // the model without those bytes
-  std::vector<RawSpan> weights;   // per initializer of the main graph, in order
+  std::string message;           // the model without those bytes
+  std::vector<RawSpan> weights;  // per initializer of the main graph, in order
 };
 Result<StrippedModel> StripWeights(std::span<const std::byte> bytes);
 
@@ -37,13 +37,15 @@ struct TensorSource {
   std::map<std::string, std::shared_ptr<Buffer>>* external_files = nullptr;  // mapped once each
 };
 // raw: the stripped bytes, or nullptr.
-Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source, const RawSpan* raw = nullptr);
+Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source,
+                          const RawSpan* raw = nullptr);
 Result<DType> ReadDType(int onnx_type);
 // An absent type gives Type{} (nothing known).
 Result<Type> ReadType(const onnx::TypeProto& t, SymbolTable& symbols);
 
-using AttrValue = std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>, std::vector<float>,
-                               std::vector<std::string>, const onnx::GraphProto*>;
+using AttrValue =
+    std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>, std::vector<float>,
+                 std::vector<std::string>, const onnx::GraphProto*>;
 using AttrMap = std::map<std::string, AttrValue, std::less<>>;
 
 Result<AttrValue> ReadAttribute(const onnx::AttributeProto& a, const TensorSource& source);
@@ -61,7 +63,8 @@ struct RawNode {
 // Rewrites a node of `opset` into the internal form, adding helper nodes to the graph where a
 // rewrite needs them. Types of the inputs have been inferred.
 Status Upgrade(RawNode& node, int opset, Graph& graph);
-// The internal operator that (op, domain) of any opset ends up as; for the list of missing operators.
+// The internal operator that (op, domain) of any opset ends up as; for the list of missing
+// operators.
 std::string_view InternalName(std::string_view op);
 
 }  // namespace dunlin::onnx_import

@@ -21,8 +21,8 @@ constexpr size_t kStripBytes = 1024;
 struct Field {
   uint32_t number = 0;
   int wire = 0;
-  size_t begin = 0;        // of the tag
-  size_t payload = 0;      // of the contents (after the length, for length-delimited fields)
+  size_t begin = 0;    // of the tag
+  size_t payload = 0;  // of the contents (after the length, for length-delimited fields)
   size_t end = 0;
 };
 
@@ -39,15 +39,30 @@ class Walker {
     f.wire = int(tag & 7);
     uint64_t size = 0;
     switch (f.wire) {
-      case 0: f.payload = at_; TRY(Varint()); break;
-      case 1: size = 8; f.payload = at_; break;
-      case 5: size = 4; f.payload = at_; break;
-      case 2: size = TRY(Varint()); f.payload = at_; break;
-      default: return Fail(Code::kInvalidArgument, "not an ONNX file: unknown wire type {} at byte {}", f.wire, f.begin);
+      case 0:
+        f.payload = at_;
+        TRY(Varint());
+        break;
+      case 1:
+        size = 8;
+        f.payload = at_;
+        break;
+      case 5:
+        size = 4;
+        f.payload = at_;
+        break;
+      case 2:
+        size = TRY(Varint());
+        f.payload = at_;
+        break;
+      default:
+        return Fail(Code::kInvalidArgument, "not an ONNX file: unknown wire type {} at byte {}",
+                    f.wire, f.begin);
     }
     if (f.wire != 0) {
       if (size > end_ - at_)
-        return Fail(Code::kInvalidArgument, "the file is cut short: field {} at byte {} claims {} bytes, {} are left",
+        return Fail(Code::kInvalidArgument,
+                    "the file is cut short: field {} at byte {} claims {} bytes, {} are left",
                     f.number, f.begin, size, end_ - at_);
       at_ += size;
     }
@@ -84,7 +99,9 @@ void PutMessage(std::string& out, uint32_t number, const std::string& body) {
 
 Result<StrippedModel> StripWeights(std::span<const std::byte> bytes) {
   const auto* p = reinterpret_cast<const uint8_t*>(bytes.data());
-  const auto copy = [&](std::string& out, const Field& f) { out.append(reinterpret_cast<const char*>(p) + f.begin, f.end - f.begin); };
+  const auto copy = [&](std::string& out, const Field& f) {
+    out.append(reinterpret_cast<const char*>(p) + f.begin, f.end - f.begin);
+  };
   StrippedModel result;
   Walker model(p, 0, bytes.size());
   while (!model.Done()) {
@@ -120,12 +137,31 @@ Result<StrippedModel> StripWeights(std::span<const std::byte> bytes) {
 }
 
 Result<DType> ReadDType(int t) {
-  // TensorProto.DataType; the numbers are those of the ONNX specification, newer than Debian's enum.
-  static constexpr DType kTypes[] = {
-      DType::kUndefined, DType::kF32, DType::kU8, DType::kI8, DType::kU16, DType::kI16, DType::kI32, DType::kI64,
-      DType::kString, DType::kBool, DType::kF16, DType::kF64, DType::kU32, DType::kU64, DType::kUndefined /* complex64 */,
-      DType::kUndefined /* complex128 */, DType::kBF16, DType::kF8E4M3FN, DType::kF8E4M3FNUZ, DType::kF8E5M2,
-      DType::kF8E5M2FNUZ, DType::kU4, DType::kI4};
+  // TensorProto.DataType; the numbers are those of the ONNX specification, newer than Debian's
+  // enum.
+  static constexpr DType kTypes[] = {DType::kUndefined,
+                                     DType::kF32,
+                                     DType::kU8,
+                                     DType::kI8,
+                                     DType::kU16,
+                                     DType::kI16,
+                                     DType::kI32,
+                                     DType::kI64,
+                                     DType::kString,
+                                     DType::kBool,
+                                     DType::kF16,
+                                     DType::kF64,
+                                     DType::kU32,
+                                     DType::kU64,
+                                     DType::kUndefined /* complex64 */,
+                                     DType::kUndefined /* complex128 */,
+                                     DType::kBF16,
+                                     DType::kF8E4M3FN,
+                                     DType::kF8E4M3FNUZ,
+                                     DType::kF8E5M2,
+                                     DType::kF8E5M2FNUZ,
+                                     DType::kU4,
+                                     DType::kI4};
   if (t < 0 || t >= int(std::size(kTypes)) || kTypes[t] == DType::kUndefined)
     return Fail(Code::kUnimplemented, "ONNX element type {} is not supported", t);
   return kTypes[t];
@@ -138,57 +174,90 @@ template <class T, class Field>
 Status FromField(const Field& field, const Tensor& out) {
   T* y = out.mut<T>();
   for (int i = 0; i < field.size(); ++i) {
-    if constexpr (kIsHalf<T>) y[i].bits = uint16_t(field.Get(i));
-    else y[i] = T(field.Get(i));
+    if constexpr (kIsHalf<T>)
+      y[i].bits = uint16_t(field.Get(i));
+    else
+      y[i] = T(field.Get(i));
   }
   return {};
 }
 
 Status FillTyped(const onnx::TensorProto& t, const Tensor& out, int64_t count) {
   const auto fits = [&](int n) -> Status {
-    if (n != count) return Fail(Code::kInvalidArgument, "tensor '{}' of {} elements has data for {}", t.name(), count, n);
+    if (n != count)
+      return Fail(Code::kInvalidArgument, "tensor '{}' of {} elements has data for {}", t.name(),
+                  count, n);
     return {};
   };
   switch (out.dtype()) {
-    case DType::kF32: TRY(fits(t.float_data_size())); return FromField<float>(t.float_data(), out);
-    case DType::kF64: TRY(fits(t.double_data_size())); return FromField<double>(t.double_data(), out);
-    case DType::kI64: TRY(fits(t.int64_data_size())); return FromField<int64_t>(t.int64_data(), out);
-    case DType::kU64: TRY(fits(t.uint64_data_size())); return FromField<uint64_t>(t.uint64_data(), out);
-    case DType::kU32: TRY(fits(t.uint64_data_size())); return FromField<uint32_t>(t.uint64_data(), out);
+    case DType::kF32:
+      TRY(fits(t.float_data_size()));
+      return FromField<float>(t.float_data(), out);
+    case DType::kF64:
+      TRY(fits(t.double_data_size()));
+      return FromField<double>(t.double_data(), out);
+    case DType::kI64:
+      TRY(fits(t.int64_data_size()));
+      return FromField<int64_t>(t.int64_data(), out);
+    case DType::kU64:
+      TRY(fits(t.uint64_data_size()));
+      return FromField<uint64_t>(t.uint64_data(), out);
+    case DType::kU32:
+      TRY(fits(t.uint64_data_size()));
+      return FromField<uint32_t>(t.uint64_data(), out);
     case DType::kString: {
       TRY(fits(t.string_data_size()));
       for (int i = 0; i < t.string_data_size(); ++i) out.mut<std::string>()[i] = t.string_data(i);
       return {};
     }
-    case DType::kI4: case DType::kU4: case DType::kF8E4M3FN: case DType::kF8E4M3FNUZ: case DType::kF8E5M2: case DType::kF8E5M2FNUZ: {
-      if (t.int32_data_size() != out.bytes()) return Fail(Code::kInvalidArgument, "tensor '{}': wrong amount of data", t.name());
-      for (int i = 0; i < t.int32_data_size(); ++i) out.raw()[i] = std::byte(uint8_t(t.int32_data(i)));
+    case DType::kI4:
+    case DType::kU4:
+    case DType::kF8E4M3FN:
+    case DType::kF8E4M3FNUZ:
+    case DType::kF8E5M2:
+    case DType::kF8E5M2FNUZ: {
+      if (t.int32_data_size() != out.bytes())
+        return Fail(Code::kInvalidArgument, "tensor '{}': wrong amount of data", t.name());
+      for (int i = 0; i < t.int32_data_size(); ++i)
+        out.raw()[i] = std::byte(uint8_t(t.int32_data(i)));
       return {};
     }
-    default: break;
+    default:
+      break;
   }
   TRY(fits(t.int32_data_size()));
   return VisitDType(out.dtype(), "tensor", [&]<class T>(TypeTag<T>) -> Status {
-    if constexpr (std::is_same_v<T, std::string>) return {};
-    else return FromField<T>(t.int32_data(), out);
+    if constexpr (std::is_same_v<T, std::string>)
+      return {};
+    else
+      return FromField<T>(t.int32_data(), out);
   });
 }
 
-Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims& dims, int64_t bytes, const TensorSource& source) {
+Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims& dims,
+                            int64_t bytes, const TensorSource& source) {
   std::string location;
   int64_t offset = 0, length = -1;
   for (const auto& e : t.external_data()) {
     const std::string& v = e.value();
     int64_t* number = e.key() == "offset" ? &offset : e.key() == "length" ? &length : nullptr;
     if (e.key() == "location") location = v;
-    if (number != nullptr && std::from_chars(v.data(), v.data() + v.size(), *number).ec != std::errc())
-      return Fail(Code::kInvalidArgument, "tensor '{}': external data {} is '{}', not a number", t.name(), e.key(), v);
+    if (number != nullptr &&
+        std::from_chars(v.data(), v.data() + v.size(), *number).ec != std::errc())
+      return Fail(Code::kInvalidArgument, "tensor '{}': external data {} is '{}', not a number",
+                  t.name(), e.key(), v);
   }
   if (source.external_dir.empty())
-    return Fail(Code::kInvalidArgument, "tensor '{}' lies in file '{}', but the model's folder is not known; load the model from a file", t.name(), location);
+    return Fail(Code::kInvalidArgument,
+                "tensor '{}' lies in file '{}', but the model's folder is not known; load the "
+                "model from a file",
+                t.name(), location);
   // The file may only name things beside it: no absolute path, no way up.
-  if (location.empty() || location.front() == '/' || location.find("..") != std::string::npos || location.find('\0') != std::string::npos)
-    return Fail(Code::kInvalidArgument, "tensor '{}': external data location '{}' is outside the model's folder", t.name(), location);
+  if (location.empty() || location.front() == '/' || location.find("..") != std::string::npos ||
+      location.find('\0') != std::string::npos)
+    return Fail(Code::kInvalidArgument,
+                "tensor '{}': external data location '{}' is outside the model's folder", t.name(),
+                location);
   std::shared_ptr<Buffer>& file = (*source.external_files)[location];
   if (!file) {
     auto mapped = Buffer::MapFile(source.external_dir + "/" + location);
@@ -196,10 +265,14 @@ Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims&
     file = std::move(*mapped);
   }
   if (length >= 0 && length != bytes)
-    return Fail(Code::kInvalidArgument, "tensor '{}': external data has {} bytes, {} are needed", t.name(), length, bytes);
-  if (offset < 0 || uint64_t(offset) > file->bytes() || uint64_t(bytes) > file->bytes() - uint64_t(offset))
-    return Fail(Code::kInvalidArgument, "tensor '{}': external file '{}' ends before byte {}", t.name(), location, offset + bytes);
-  if (bytes > 0 && offset % (DTypeBits(dtype) / 8 ? DTypeBits(dtype) / 8 : 1) == 0) return Tensor::Over(dtype, dims, file, size_t(offset));
+    return Fail(Code::kInvalidArgument, "tensor '{}': external data has {} bytes, {} are needed",
+                t.name(), length, bytes);
+  if (offset < 0 || uint64_t(offset) > file->bytes() ||
+      uint64_t(bytes) > file->bytes() - uint64_t(offset))
+    return Fail(Code::kInvalidArgument, "tensor '{}': external file '{}' ends before byte {}",
+                t.name(), location, offset + bytes);
+  if (bytes > 0 && offset % (DTypeBits(dtype) / 8 ? DTypeBits(dtype) / 8 : 1) == 0)
+    return Tensor::Over(dtype, dims, file, size_t(offset));
   Tensor out = TRY(Tensor::Create(dtype, dims));
   std::memcpy(out.raw(), file->data() + offset, size_t(bytes));
   return out;
@@ -207,32 +280,40 @@ Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims&
 
 }  // namespace
 
-Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source, const RawSpan* raw) {
+Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source,
+                          const RawSpan* raw) {
   const auto dtype_result = ReadDType(t.data_type());
   if (!dtype_result) return FailAt(fmt::format("tensor '{}'", t.name()), dtype_result.error());
   const DType dtype = *dtype_result;
   Dims dims;
   for (const int64_t d : t.dims()) dims.push_back(d);
   const auto count = ElementCount(dims);
-  if (!count) return Fail(Code::kInvalidArgument, "tensor '{}' has impossible extents {}", t.name(), ToString(dims));
+  if (!count)
+    return Fail(Code::kInvalidArgument, "tensor '{}' has impossible extents {}", t.name(),
+                ToString(dims));
   const int64_t bytes = ByteSize(dtype, *count);
   if (t.data_location() == onnx::TensorProto::EXTERNAL) {
-    if (dtype == DType::kString) return Fail(Code::kInvalidArgument, "tensor '{}': strings cannot be external", t.name());
+    if (dtype == DType::kString)
+      return Fail(Code::kInvalidArgument, "tensor '{}': strings cannot be external", t.name());
     return ReadExternal(t, dtype, dims, bytes, source);
   }
   const bool stripped = raw != nullptr && raw->stripped;
   if (stripped || t.has_raw_data()) {
     const size_t have = stripped ? raw->bytes : t.raw_data().size();
     if (dtype == DType::kString || have != size_t(bytes))
-      return Fail(Code::kInvalidArgument, "tensor '{}' {}{} needs {} bytes, the file holds {}", t.name(), DTypeName(dtype), ToString(dims), bytes, have);
+      return Fail(Code::kInvalidArgument, "tensor '{}' {}{} needs {} bytes, the file holds {}",
+                  t.name(), DTypeName(dtype), ToString(dims), bytes, have);
     if (stripped && dtype != DType::kBool) {
       const auto address = reinterpret_cast<uintptr_t>(source.backing->data() + raw->offset);
-      if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0) return Tensor::Over(dtype, dims, source.backing, raw->offset);
+      if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0)
+        return Tensor::Over(dtype, dims, source.backing, raw->offset);
     }
     Tensor out = TRY(Tensor::Create(dtype, dims));
-    const void* from = stripped ? static_cast<const void*>(source.backing->data() + raw->offset) : t.raw_data().data();
+    const void* from = stripped ? static_cast<const void*>(source.backing->data() + raw->offset)
+                                : t.raw_data().data();
     if (dtype == DType::kBool)  // anything but 0 is true; a C++ bool may hold only 0 or 1
-      for (int64_t i = 0; i < bytes; ++i) out.raw()[i] = std::byte(static_cast<const uint8_t*>(from)[i] != 0);
+      for (int64_t i = 0; i < bytes; ++i)
+        out.raw()[i] = std::byte(static_cast<const uint8_t*>(from)[i] != 0);
     else if (bytes > 0)
       std::memcpy(out.raw(), from, size_t(bytes));
     return out;
@@ -264,9 +345,12 @@ Result<Type> ReadType(const onnx::TypeProto& t, SymbolTable& symbols) {
   if (!tensor.has_shape()) return out;
   out.ranked = true;
   for (const auto& d : tensor.shape().dim()) {
-    if (d.has_dim_value()) out.dims.push_back(d.dim_value() >= 0 ? d.dim_value() : kUnknownDim);
-    else if (d.has_dim_param() && !d.dim_param().empty()) out.dims.push_back(symbols.Intern(d.dim_param()));
-    else out.dims.push_back(kUnknownDim);
+    if (d.has_dim_value())
+      out.dims.push_back(d.dim_value() >= 0 ? d.dim_value() : kUnknownDim);
+    else if (d.has_dim_param() && !d.dim_param().empty())
+      out.dims.push_back(symbols.Intern(d.dim_param()));
+    else
+      out.dims.push_back(kUnknownDim);
   }
   return out;
 }
