@@ -335,33 +335,6 @@ class LiveLower final : public LowerContext {
   int threads_;
 };
 
-// A contiguous copy of x under the other layout.
-class OneCopy final : public RunContext {
- public:
-  OneCopy(const TensorView& x, TensorView y) : x_(x), y_(std::move(y)) {}
-  int input_count() const override { return 1; }
-  int output_count() const override { return 1; }
-  bool has(int) const override { return true; }
-  bool wants(int) const override { return true; }
-  const TensorView& in(int) const override { return x_; }
-  TensorView& out(int) override { return y_; }
-  Result<TensorView*> Allocate(int, DType, const Dims&) override { return &y_; }
-  Result<Tensor> TakeInput(int) override { return Fail(Code::kInternal, "no tensors here"); }
-  Status SetOutput(int, Tensor) override { return {}; }
-  const SequenceValue* sequence(int) const override { return nullptr; }
-  Status SetSequence(int, SequenceValue) override { return {}; }
-  SubgraphRunner* subgraph(int) override { return nullptr; }
-  void* scratch() override { return nullptr; }
-  void ParallelFor(int64_t count, int64_t, RangeFn fn) override {
-    if (count > 0) fn(0, count);
-  }
-  int threads() const override { return 1; }
-
- private:
-  const TensorView& x_;
-  TensorView y_;
-};
-
 }  // namespace
 
 Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env) {
@@ -431,8 +404,12 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
   }
   if (!last.kernel) return n.op->impl->reference(*n.attrs, ctx);
 
-  // Other layouts and scratch, for this call only.
-  const KernelPtr reorder = MakeReorderKernel();
+  return RunLowered(state, step, *last.kernel, last.layouts, ctx);
+}
+
+// Moves inputs and outputs to the layouts the kernel wants, for this call only.
+Status Execution::RunLowered(State& state, const Step& step, const Kernel& kernel,
+                             const LayoutPlan& layouts, Context& ctx) {
   std::vector<std::shared_ptr<Buffer>> keep;
   const auto moved = [&](const TensorView& v, Layout to) -> Result<TensorView> {
     TensorView y = v;
@@ -443,35 +420,30 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     return y;
   };
   for (size_t i = 0; i < step.inputs.size(); ++i) {
-    if (step.inputs[i] < 0) {
-      ctx.in_override.emplace_back();
-      continue;
-    }
-    const TensorView& v = state.views[size_t(step.inputs[i])];
-    TensorView y = TRY(moved(v, last.layouts.inputs[i]));
-    if (y.data != v.data) {
-      OneCopy copy(v, y);
-      TRY(reorder->Run(copy));
+    TensorView y;
+    if (step.inputs[i] >= 0) {
+      const TensorView& v = state.views[size_t(step.inputs[i])];
+      y = TRY(moved(v, layouts.inputs[i]));
+      if (y.data != v.data) CopyView(v, y);
     }
     ctx.in_override.push_back(y);
   }
-  for (size_t o = 0; o < step.outputs.size(); ++o)
-    ctx.out_override.push_back(step.outputs[o] < 0 ? TensorView{}
-                                                   : TRY(moved(state.views[size_t(step.outputs[o])],
-                                                               last.layouts.outputs[o])));
+  for (size_t o = 0; o < step.outputs.size(); ++o) {
+    TensorView y;
+    if (step.outputs[o] >= 0)
+      y = TRY(moved(state.views[size_t(step.outputs[o])], layouts.outputs[o]));
+    ctx.out_override.push_back(y);
+  }
   std::shared_ptr<Buffer> scratch;
-  if (last.kernel->scratch_bytes() > 0) {
-    scratch = TRY(Buffer::Allocate(last.kernel->scratch_bytes()));
+  if (kernel.scratch_bytes() > 0) {
+    scratch = TRY(Buffer::Allocate(kernel.scratch_bytes()));
     ctx.scratch_override = scratch->data();
   }
-  TRY(last.kernel->Run(ctx));
+  TRY(kernel.Run(ctx));
   for (size_t o = 0; o < step.outputs.size(); ++o) {
     if (step.outputs[o] < 0) continue;
     TensorView& v = state.views[size_t(step.outputs[o])];
-    if (ctx.out_override[o].data != v.data) {
-      OneCopy copy(ctx.out_override[o], v);
-      TRY(reorder->Run(copy));
-    }
+    if (ctx.out_override[o].data != v.data) CopyView(ctx.out_override[o], v);
   }
   return {};
 }

@@ -59,6 +59,8 @@ class Execution {
   class Subgraph;
   Status RunStep(State& state, int index, const RunEnvironment& env);
   Status RunDynamic(State& state, int index, const RunEnvironment& env);
+  Status RunLowered(State& state, const Step& step, const Kernel& kernel, const LayoutPlan& layouts,
+                    Context& ctx);
   std::shared_ptr<const Program> program_;
   std::vector<Type> last_types_;
   std::unique_ptr<State> state_;

@@ -93,6 +93,8 @@ Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<cons
 KernelPtr MakeReferenceKernel(const Node& node);
 // Copies input 0 to output 0 of the same type, changing the layout if they differ.
 KernelPtr MakeReorderKernel();
+// The same at once, on the calling thread. Not for strings.
+void CopyView(const TensorView& x, TensorView& y);
 
 // Extents as they lie in memory.
 Dims PhysicalDims(const Dims& dims, Layout layout);

@@ -164,12 +164,16 @@ struct Importer {
     return scope.Define(n.output(0), scope.graph.AddConstant(n.output(0), std::move(t)));
   }
 
-  Status ImportNode(const onnx::NodeProto& n, Scope& scope, int depth) {
-    const std::string domain = NormalDomain(n.domain());
-    if (domain.empty() && n.op_type() == "Constant") return Constant(n, scope);
-    Graph& g = scope.graph;
-    RawNode raw{n.op_type(), domain, n.name().empty() && n.output_size() ? n.output(0) : n.name(),
-                {},          {},     {}};
+  using Bodies = std::vector<std::pair<std::string, const onnx::GraphProto*>>;
+
+  // Names resolved, attributes read, sub-graphs apart.
+  Result<RawNode> ReadNode(const onnx::NodeProto& n, const Scope& scope, Bodies& bodies) {
+    RawNode raw{n.op_type(),
+                NormalDomain(n.domain()),
+                n.name().empty() && n.output_size() ? n.output(0) : n.name(),
+                {},
+                {},
+                {}};
     for (const auto& name : n.input()) {
       if (name.empty()) {
         raw.inputs.push_back(ValueId::kNone);
@@ -184,7 +188,6 @@ struct Importer {
     while (!raw.inputs.empty() && raw.inputs.back() == ValueId::kNone) raw.inputs.pop_back();
     for (const auto& name : n.output()) raw.outputs.push_back(name);
     while (!raw.outputs.empty() && raw.outputs.back().empty()) raw.outputs.pop_back();
-    std::vector<std::pair<std::string, const onnx::GraphProto*>> bodies;
     for (const auto& a : n.attribute()) {
       // What an empty optional could hold; what it does hold is all that counts.
       if (n.op_type() == "Optional" && a.name() == "type") continue;
@@ -194,6 +197,18 @@ struct Importer {
       else if (!raw.attrs.emplace(a.name(), std::move(v)).second)
         return Fail(Code::kInvalidArgument, "attribute '{}' is given twice", a.name());
     }
+    // If's branches by name: then first.
+    std::sort(bodies.begin(), bodies.end(),
+              [](const auto& x, const auto& y) { return x.first > y.first; });
+    return raw;
+  }
+
+  Status ImportNode(const onnx::NodeProto& n, Scope& scope, int depth) {
+    const std::string domain = NormalDomain(n.domain());
+    if (domain.empty() && n.op_type() == "Constant") return Constant(n, scope);
+    Graph& g = scope.graph;
+    Bodies bodies;
+    RawNode raw = TRY(ReadNode(n, scope, bodies));
     const auto opset = opsets.find(domain);
     TRY(Upgrade(raw, opset == opsets.end() ? 1 : opset->second, g));
     const OpDef* op = FindOp(raw.op, raw.domain);
@@ -213,9 +228,6 @@ struct Importer {
     auto attrs = DefaultAttrs(*op);
     TRY(FillAttrs(*attrs, raw.attrs));
 
-    // If's branches by name: then first.
-    std::sort(bodies.begin(), bodies.end(),
-              [](const auto& a, const auto& b) { return a.first > b.first; });
     std::vector<std::string> captured;
     for (const auto& body : bodies) FreeNames(*body.second, captured, depth);
     std::vector<std::string> dynamic;
