@@ -250,16 +250,17 @@ TEST_F(ApiTest, CompressedRequestsAndReplies) {
             std::string::npos);
 }
 
-// What a client may get wrong, and the words it gets back.
-TEST_F(ApiTest, ErrorsInTheProtocolsWords) {
-  struct Row {
-    const char* model;
-    const char* body;
-    const char* expected;
-  };
+// What a client may get wrong, and how the words begin that it gets back.
+struct ErrorRow {
+  const char* model;
+  const char* body;
+  const char* expected;
+};
+
+TEST_F(ApiTest, WhatCannotBeReadIsRefusedInTheProtocolsWords) {
   const std::string big = R"({"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[)" +
                           std::string(2 << 20, ' ') + "1,2]}]}";
-  const Row rows[] = {
+  const ErrorRow rows[] = {
       {"nope", kGood, "404 Request for unknown model: 'nope' is not found"},
       {"m", "", "400 failed to parse the request JSON buffer: "},
       {"m", "{\"inputs\":[", "400 failed to parse the request JSON buffer: "},
@@ -298,6 +299,31 @@ TEST_F(ApiTest, ErrorsInTheProtocolsWords) {
        "400 Unable to parse 'data': "},
       {"types", R"({"inputs":[{"name":"u8","datatype":"UINT8","shape":[2],"data":[1,256]}]})",
        "400 Unable to parse 'data': 256 is out of range"},
+      {"m",
+       R"({"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}]})",
+       "400 must specify valid 'Infer-Header-Content-Length' in request header and "
+       "'binary_data_size' when passing inputs in binary data format"},
+      {"m",
+       R"({"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"shared_memory_region":"r"}}]})",
+       "501 shared memory is not supported"},
+      {"m", R"({"parameters":{"triton_x":1},"inputs":[]})",
+       "400 parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
+       "specified."},
+      {"m", R"({"parameters":{"x":[1]},"inputs":[]})", "400 parameter 'x' has invalid type."},
+      {"m", big.c_str(),
+       "400 request JSON size of 2097222 bytes exceeds the maximum allowed input size of 1048576 "
+       "bytes. "
+       "Use --http-max-input-size to increase the limit."},
+  };
+  for (const ErrorRow& row : rows) {
+    const std::string error = ErrorOf(row.model, row.body);
+    EXPECT_EQ(error.substr(0, std::strlen(row.expected)), row.expected)
+        << std::string_view(row.body).substr(0, 200);
+  }
+}
+
+TEST_F(ApiTest, WhatDoesNotFitTheModelIsRefusedInTheProtocolsWords) {
+  const ErrorRow rows[] = {
       {"m", R"({"id":"7","inputs":[{"name":"x","datatype":"INT32","shape":[1,2],"data":[1,2]}]})",
        "400 [request id: 7] inference input 'x' data-type is 'INT32', but model 'm' expects "
        "'FP32'"},
@@ -331,28 +357,12 @@ TEST_F(ApiTest, ErrorsInTheProtocolsWords) {
       {"m", R"({"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]},
                           {"name":"x","datatype":"FP32","shape":[1,2],"data":[1,2]}]})",
        "400 [request id: <id_unknown>] input 'x' already exists in request"},
-      {"m",
-       R"({"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}]})",
-       "400 must specify valid 'Infer-Header-Content-Length' in request header and "
-       "'binary_data_size' when passing inputs in binary data format"},
-      {"m",
-       R"({"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"shared_memory_region":"r"}}]})",
-       "501 shared memory is not supported"},
-      {"m", R"({"parameters":{"triton_x":1},"inputs":[]})",
-       "400 parameter keys starting with 'triton_' are reserved for Triton usage and should not be "
-       "specified."},
-      {"m", R"({"parameters":{"x":[1]},"inputs":[]})", "400 parameter 'x' has invalid type."},
       {"wrong", R"({"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[1,2]}]})",
        "400 [request id: <id_unknown>] boom"},
-      {"m", big.c_str(),
-       "400 request JSON size of 2097222 bytes exceeds the maximum allowed input size of 1048576 "
-       "bytes. "
-       "Use --http-max-input-size to increase the limit."},
   };
-  for (const Row& row : rows) {
+  for (const ErrorRow& row : rows) {
     const std::string error = ErrorOf(row.model, row.body);
-    EXPECT_EQ(error.substr(0, std::strlen(row.expected)), row.expected)
-        << std::string_view(row.body).substr(0, 200);
+    EXPECT_EQ(error.substr(0, std::strlen(row.expected)), row.expected) << row.body;
   }
   EXPECT_EQ(ErrorOf("m/versions/3", kGood),
             "404 Request for unknown model: 'm' version 3 is not found");
