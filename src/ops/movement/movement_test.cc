@@ -340,6 +340,14 @@ TEST(ReverseSequence, ReversesEachLengthOfTime) {
   EXPECT_FALSE(bad.Reference().has_value());
 }
 
+TEST(ReverseSequence, RefusesAbsurdAxes) {
+  for (const int64_t axis : {int64_t{2}, int64_t{-1}, INT64_MAX, INT64_MIN}) {
+    auto t = Make("ReverseSequence", Iota({2, 3}));
+    t.Attr("time_axis", AttrSetter::Value(axis)).Input(Ints({2, 2}));
+    EXPECT_FALSE(t.Infer().has_value());
+  }
+}
+
 TEST(Trilu, KeepsATriangle) {
   const Tensor x = Tensor::Of<float>({2, 3}, {1, 2, 3, 4, 5, 6});
   EXPECT_TRUE(

@@ -97,7 +97,8 @@ void AddColumns(const Windows& w, const T* x, std::vector<double>& image) {
 Status ReverseSequence::Infer(const Attrs& a, InferContext& ctx) {
   const Type& x = ctx.input(0);
   const Type& lengths = ctx.input(1);
-  if (a.batch_axis + a.time_axis != 1 || a.batch_axis * a.time_axis != 0)
+  const auto leading = [](int64_t axis) { return axis == 0 || axis == 1; };
+  if (!leading(a.batch_axis) || !leading(a.time_axis) || a.batch_axis == a.time_axis)
     return Fail(Code::kInvalidArgument,
                 "batch_axis and time_axis must be 0 and 1, they are {} and {}", a.batch_axis,
                 a.time_axis);

@@ -360,6 +360,27 @@ TEST(Stft, TransformsWindowedFrames) {
   t.ExpectInferIsTotal();
 }
 
+TEST(Stft, RefusesAWindowOfAnotherType) {
+  OpTest t("STFT");
+  t.Input(F({1, 4, 1}, {1, 2, 3, 4})).Const(Tensor::Scalar<int64_t>(2)).Input(Ints({1, 1}));
+  EXPECT_FALSE(t.Infer().has_value());
+}
+
+TEST(RoiAlign, RefusesRegionsOfAnotherType) {
+  OpTest t("RoiAlign");
+  t.Input(F({1, 1, 2, 2}, {1, 2, 3, 4}))
+      .Input(Tensor::Of<double>({1, 4}, {0, 0, 2, 2}))
+      .Input(Ints({0}));
+  EXPECT_FALSE(t.Infer().has_value());
+}
+
+TEST(GridSample, LetsNothingThroughAWeightOfZero) {
+  OpTest t("GridSample");
+  t.Input(F({1, 1, 1, 2}, {INFINITY, NAN})).Input(F({1, 1, 2, 2}, {9, 9, -0.5f, 0}));
+  EXPECT_EQ(Values(t.Reference()), (std::vector<float>{0, INFINITY}));
+  t.ExpectKernelMatches();
+}
+
 TEST(Windows, StartLowAndAreSymmetricWhenNotPeriodic) {
   for (const char* name : {"HannWindow", "HammingWindow", "BlackmanWindow"}) {
     OpTest t(name);

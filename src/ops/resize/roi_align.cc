@@ -159,6 +159,9 @@ Status RoiAlign::Infer(const Attrs& a, InferContext& ctx) {
     return Fail(Code::kInvalidArgument, "output {}x{} with sampling_ratio {}", a.output_height,
                 a.output_width, a.sampling_ratio);
   const Type &x = ctx.input(0), &rois = ctx.input(1), &batch = ctx.input(2);
+  if (rois.dtype != x.dtype && rois.dtype != DType::kUndefined && x.dtype != DType::kUndefined)
+    return Fail(Code::kInvalidArgument, "rois are {}, X is {}", DTypeName(rois.dtype),
+                DTypeName(x.dtype));
   if ((x.ranked && x.dims.rank() != 4) ||
       (rois.ranked && (rois.dims.rank() != 2 || !MergeDim(rois.dims[1], 4))) ||
       (batch.ranked && batch.dims.rank() != 1) ||

@@ -30,8 +30,10 @@ class GridSampleKernel final : public Kernel {
           float* to = y + (n * channels_ + c) * pixels_ + first;
           for (int i = 0; i < count; ++i) {
             const Taps& t = taps[i];
-            to[i] = from[t.at[0]] * t.weight[0] + from[t.at[1]] * t.weight[1] +
-                    (from[t.at[2]] * t.weight[2] + from[t.at[3]] * t.weight[3]);
+            float sum = 0;
+            // A weight of 0 must not let NaN or infinity through.
+            for (int k = 0; k < 4; ++k) sum += t.weight[k] == 0 ? 0 : from[t.at[k]] * t.weight[k];
+            to[i] = sum;
           }
         }
       }

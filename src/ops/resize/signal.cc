@@ -203,6 +203,10 @@ Status Stft::Infer(const Attrs& a, InferContext& ctx) {
   auto length = TRY(OneInt(ctx, 3));
   if (ctx.has(2)) {
     const Type& window = ctx.input(2);
+    if (window.dtype != x.dtype && window.dtype != DType::kUndefined &&
+        x.dtype != DType::kUndefined)
+      return Fail(Code::kInvalidArgument, "the window is {}, the signal {}",
+                  DTypeName(window.dtype), DTypeName(x.dtype));
     if (window.ranked && window.dims.rank() != 1)
       return Fail(Code::kInvalidArgument, "the window has rank {}", window.dims.rank());
     if (window.ranked && IsKnown(window.dims[0])) {

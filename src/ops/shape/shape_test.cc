@@ -85,6 +85,7 @@ TEST(Reshape, RefusesWhatDoesNotFit) {
   EXPECT_FALSE(Extents("Reshape", {0, 3}, {0, -1}, true).has_value());
   EXPECT_FALSE(Extents("Reshape", {2, 3}, {0, 3}, true).has_value());
   EXPECT_FALSE(Extents("Reshape", {2}, {INT64_MAX, INT64_MAX}).has_value());
+  EXPECT_FALSE(Extents("Reshape", {4}, {3, INT64_MAX, -1}).has_value());
 }
 
 TEST(Flatten, MakesAMatrix) {

@@ -11,6 +11,7 @@ struct Product {
   std::vector<int64_t> symbols;
   bool opaque = false;  // an unknown factor, or too large a number
   bool zero = false;
+  bool huge = false;  // the known factors alone overflow
 
   void Times(int64_t d) {
     if (d == kUnknownDim) {
@@ -21,7 +22,7 @@ struct Product {
       zero = true;
     } else if (__builtin_mul_overflow(known, d, &known)) {
       known = 1;
-      opaque = true;
+      opaque = huge = true;
     }
   }
 };
@@ -117,6 +118,9 @@ Status Reshape::Infer(const Attrs& a, InferContext& ctx) {
     Product want;
     for (size_t i = 0; i < out.size(); ++i)
       if (unknown == 0 || i != inferred) want.Times(out[i]);
+    if (want.huge)
+      return Fail(Code::kInvalidArgument, "an output of extents {} is too large",
+                  ToString(std::span<const int64_t>(out)));
     if (unknown == 1) {
       const auto q = Quotient(have, want);
       if (!q)
