@@ -319,6 +319,7 @@ Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
   if (shape.group > 1 && shape.group == shape.channels && shape.outputs == shape.channels &&
       DepthwiseFits(GeometryOf(shape)))
     return LowerDepthwise(shape, act, ctx);
+  if (KernelPtr k = TRY(LowerWinograd(shape, act, ctx))) return k;
   return LowerIndirect(shape, act, ctx);
 }
 

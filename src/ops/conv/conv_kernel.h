@@ -10,6 +10,11 @@ namespace dunlin {
 // and output are those of FusedConv, stored channels-last.
 Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act, LowerContext& ctx);
 
+// Winograd's method where the cost model prefers it and the rounding error with these weights is
+// small, else nullptr. Channels-last.
+Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& act,
+                                LowerContext& ctx);
+
 // Images channels-last where LowerConv has a kernel; an input of few channels may come in any
 // layout.
 LayoutPlan ConvLayouts(const ConvAttrs& attrs, const LayoutQuery& query);

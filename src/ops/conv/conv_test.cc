@@ -131,7 +131,7 @@ TEST(Conv, KernelMatchesForAnyGeometry) {
         ExpectMatches({{2, 19, 11, 13}, {19, 1, 3, 3}, s, d, {pad, pad, pad, pad}, 19});
         ExpectMatches({{1, 40, 11, 13}, {40, 1, 5, 5}, s, d, {pad, pad, 2, pad}, 40});
       }
-  ExpectMatches({{1, 70, 14, 14}, {40, 70, 3, 3}, {}, {}, {1, 1, 1, 1}});  // long sums
+  ExpectMatches({{1, 70, 14, 14}, {40, 70, 3, 3}, {}, {2, 2}, {1, 1, 1, 1}});  // long sums
 }
 
 TEST(Conv, KernelMatchesForOneAndThreeAxes) {
@@ -164,6 +164,26 @@ TEST(Conv, KernelMatchesForFewChannels) {
         ExpectMatches({{1, channels, 17, 19}, {6, channels, 7, 5}, s, {2, 1}, {pad, 0, 1, pad}});
         ExpectMatches({{1, channels, 40}, {6, channels, 9}, {stride}, {}, {pad, 0}});
       }
+}
+
+// Large enough for Winograd's method: whole and cut tiles of both sizes, a partial vector of
+// channels, one and several chunks. Sums of 9 * 40 terms of up to 1 come out within 2e-4.
+TEST(Conv, KernelMatchesForThreeByThreeOfManyChannels) {
+  for (const int64_t width : {8, 9, 11, 30})
+    for (const Ints& pads : {Ints{0, 0, 0, 0}, Ints{1, 1, 1, 1}, Ints{2, 0, 1, 2}})
+      for (const int64_t outputs : {32, 37})
+        for (const bool residual : {false, true})
+          Fused({{2, 40, 17, width}, {outputs, 40, 3, 3}, {}, {}, pads}, true, residual ? 2 : 6,
+                residual)
+              .ExpectKernelMatches({.abs = 2e-4});
+}
+
+TEST(Conv, WeightsThatAreNotFiniteAreMultipliedDirectly) {
+  Tensor w = RandomF32({32, 32, 3, 3});
+  w.mut<float>()[100] = std::numeric_limits<float>::infinity();
+  OpTest t("Conv");
+  t.Input(RandomF32({1, 32, 24, 24})).Const(w);
+  t.ExpectKernelMatches({.abs = 6e-5});
 }
 
 TEST(Conv, KernelTakesEmptyBatches) {

@@ -1,0 +1,249 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "kernels/winograd.h"
+#include "ops/conv/conv_kernel.h"
+
+namespace dunlin {
+namespace {
+
+// The largest rounding error, relative to the largest result, that a layer may show in the check
+// made when its weights are packed. A direct sum of 1000 terms is off by some 1e-6.
+constexpr float kMaxError = 5e-5f;
+
+WinogradGeometry GeometryOf(const ConvShape& s, int m) {
+  WinogradGeometry g;
+  g.m = m;
+  for (size_t i = 0; i < 2; ++i) {
+    const WindowAxis& a = s.window[i];
+    g.conv.axis[i + 1] = {a.in, a.out, a.kernel, a.stride, a.dilation, a.pad_begin};
+  }
+  g.conv.pixel_stride = s.channels;
+  g.batch = s.batch;
+  g.channels = s.channels;
+  g.outputs = s.outputs;
+  return g;
+}
+
+class WinogradKernel final : public Kernel {
+ public:
+  WinogradGeometry geometry;
+  ActivationParams act;
+  GemmPanels panels;
+  Tensor packed;                  // points x panels, then the measured error
+  Tensor zeros;                   // channels
+  int64_t chunk = 1, chunks = 1;  // tiles that go through the three stages together
+  int64_t lists = 1;              // of chunks, each with scratch memory of its own; 0: one chunk,
+                                  // its stages split over the threads
+  std::string label;
+
+  int64_t point_floats() const { return panels.packed_floats(geometry.channels); }
+  int64_t packed_floats() const { return geometry.points() * point_floats(); }
+  int64_t input_floats() const { return geometry.points() * chunk * geometry.channels; }
+  int64_t chunk_floats() const {
+    return input_floats() + geometry.points() * chunk * geometry.outputs;
+  }
+  float error() const { return packed.as<float>()[packed_floats()]; }
+
+  std::string_view name() const override { return label; }
+  size_t scratch_bytes() const override {
+    return size_t(std::max<int64_t>(1, lists) * chunk_floats()) * sizeof(float);
+  }
+
+  // Point p of `count` tiles, panels [begin, end).
+  void Multiply(const float* v, float* s, int64_t p, int64_t count, int64_t begin,
+                int64_t end) const {
+    GemmArgs a;
+    a.k = geometry.channels;
+    a.m = count;
+    a.packed = packed.as<float>() + p * point_floats();
+    a.packed_rows = geometry.channels;
+    a.c = s + p * chunk * geometry.outputs;
+    a.c_stride = geometry.outputs;
+    GemmStrided(panels, a, v + p * chunk * geometry.channels, geometry.channels, begin, end);
+  }
+
+  Status Run(RunContext& ctx) const override {
+    const float* const x = ctx.in(0).as<float>();
+    float* const y = ctx.out(0).mut<float>();
+    float* const scratch = static_cast<float*>(ctx.scratch());
+    GemmEpilogue e;
+    e.bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
+    e.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
+    e.activation = act;
+    const int64_t tiles = geometry.tiles(), points = geometry.points();
+    if (lists > 0) {
+      ctx.ParallelFor(lists, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t list = begin; list < end; ++list) {
+          float* const v = scratch + list * chunk_floats();
+          float* const s = v + input_floats();
+          for (int64_t i = chunks * list / lists; i < chunks * (list + 1) / lists; ++i) {
+            const int64_t t0 = i * chunk, t1 = std::min(t0 + chunk, tiles);
+            WinogradInput(geometry, x, zeros.as<float>(), t0, t1, v, chunk);
+            for (int64_t p = 0; p < points; ++p) Multiply(v, s, p, t1 - t0, 0, panels.count);
+            WinogradOutput(geometry, s, chunk, t0, t1, e, y);
+          }
+        }
+      });
+      return {};
+    }
+    float* const v = scratch;
+    float* const s = v + input_floats();
+    ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
+      WinogradInput(geometry, x, zeros.as<float>(), begin, end, v + begin * geometry.channels,
+                    chunk);
+    });
+    ctx.ParallelFor(points * panels.count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        Multiply(v, s, i / panels.count, tiles, i % panels.count, i % panels.count + 1);
+    });
+    ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
+      WinogradOutput(geometry, s + begin * geometry.outputs, chunk, begin, end, e, y);
+    });
+    return {};
+  }
+
+  Result<Tensor> Pack(const Tensor& w) const {
+    const int64_t c = geometry.channels, o = geometry.outputs;
+    Tensor u = TRY(Tensor::Create(DType::kF32, {geometry.points() * c * o}));
+    WinogradWeights(geometry, w.as<float>(), u.mut<float>());
+    Tensor result = TRY(Tensor::Create(DType::kF32, {packed_floats() + 1}));
+    float* const to = result.mut<float>();
+    for (int64_t p = 0; p < geometry.points(); ++p)
+      PackGemm(panels, {u.as<float>() + p * c * o, 1, c, 0, o, 1}, 0, panels.count,
+               to + p * point_floats());
+    to[packed_floats()] = MeasureError(w.as<float>(), to);
+    return result;
+  }
+
+ private:
+  // One tile of random pixels from [-1, 1), in double and by this method: the largest difference
+  // in a sample of output channels, relative to the channel's largest result; infinity when
+  // something is not finite.
+  float MeasureError(const float* w, const float* weights) const {
+    constexpr int64_t kSample = 16;
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    for (int64_t i = 0; i < geometry.outputs * geometry.channels * 9; ++i)
+      if (!std::isfinite(w[i])) return kInfinity;
+    const int m = geometry.m, size = m + 2;
+    const int64_t c = geometry.channels, o = geometry.outputs, points = geometry.points();
+    WinogradGeometry g = geometry;
+    g.batch = 1;
+    for (int axis : {1, 2}) g.conv.axis[axis] = {size, m, 3, 1, 1, 0};
+    std::mt19937 random(1);
+    std::vector<float> x(size_t(size * size * c)), v(size_t(points * c)), s(size_t(points * o));
+    std::vector<float> y(size_t(m * m * o));
+    for (float& f : x) f = float(int32_t(random())) * 0x1p-31f;
+    WinogradInput(g, x.data(), zeros.as<float>(), 0, 1, v.data(), 1);
+    for (int64_t p = 0; p < points; ++p) {
+      GemmArgs a;
+      a.k = c;
+      a.m = 1;
+      a.packed = weights + p * point_floats();
+      a.packed_rows = c;
+      a.c = s.data() + p * o;
+      a.c_stride = o;
+      GemmStrided(panels, a, v.data() + p * c, c, 0, panels.count);
+    }
+    WinogradOutput(g, s.data(), 1, 0, 1, {}, y.data());
+    double worst = 0;
+    const int64_t step = std::max<int64_t>(1, o / kSample);
+    for (int64_t n = 0; n < o; n += step) {
+      double difference = 0, largest = 0;
+      for (int64_t pixel = 0; pixel < m * m; ++pixel) {
+        double sum = 0;
+        for (int64_t t = 0; t < 9; ++t)
+          for (int64_t i = 0; i < c; ++i)
+            sum += double(w[(n * c + i) * 9 + t]) *
+                   double(x[size_t(((pixel / m + t / 3) * size + pixel % m + t % 3) * c + i)]);
+        const double off = std::abs(sum - double(y[size_t(pixel * o + n)]));
+        if (!std::isfinite(off)) return kInfinity;
+        difference = std::max(difference, off);
+        largest = std::max(largest, std::abs(sum));
+      }
+      if (difference > 0) worst = std::max(worst, difference / largest);
+    }
+    return float(worst);
+  }
+};
+
+// Cost models, in multiply-adds of a core at its peak. A weight streams from the third level or
+// from memory in the time of so many multiply-adds (4 to 8 bytes a cycle against 32), so few rows
+// do not pay for it.
+constexpr double kStream = 20;
+// A transform takes about 110 cycles of 32 multiply-adds for 16 channels of a 6 x 6 input tile and
+// 70 for the output, 45 and 25 for a 4 x 4 tile.
+struct TransformCost {
+  double input, output;
+};
+constexpr TransformCost kCostTwo = {90, 50}, kCostFour = {220, 140};
+constexpr int64_t kRows = 48;  // whole register tiles of every width
+
+int64_t ChunkOf(const WinogradGeometry& g) {
+  // What fits half of a second-level cache of 1 MiB, but enough to make use of streamed weights.
+  const int64_t fits = (1 << 17) / (g.points() * (g.channels + g.outputs));
+  return std::min(g.tiles(), std::max(kRows, fits / kRows * kRows));
+}
+
+double CostOf(const WinogradGeometry& g) {
+  const double c = double(g.channels), o = double(g.outputs), tiles = double(g.tiles());
+  const TransformCost t = g.m == 2 ? kCostTwo : kCostFour;
+  const double chunks = std::ceil(tiles / double(ChunkOf(g)));
+  return tiles * (t.input * c + t.output * o) +
+         double(g.points()) * c * o * std::max(tiles * 1.15, chunks * kStream * 1.5 + tiles);
+}
+
+// 0: the direct product.
+int ChooseTile(const ConvShape& s) {
+  // Fewer channels leave the products too short for what the transforms cost.
+  constexpr int64_t kLeastChannels = 16;
+  if (s.window.size() != 2 || s.group != 1 || s.channels < kLeastChannels ||
+      s.outputs < kLeastChannels)
+    return 0;
+  for (const WindowAxis& a : s.window)
+    if (a.kernel != 3 || a.stride != 1 || a.dilation != 1) return 0;
+  const double pixels = double(s.batch * s.out_pixels());
+  const double direct =
+      9 * double(s.channels * s.outputs) * std::max(pixels * 1.15, pixels + kStream);
+  // A gain of a tenth is not worth the error.
+  double best = 0.9 * direct;
+  int m = 0;
+  for (const int tile : {2, 4})
+    if (const double cost = CostOf(GeometryOf(s, tile)); cost < best) best = cost, m = tile;
+  return m;
+}
+
+}  // namespace
+
+Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& act,
+                                LowerContext& ctx) {
+  const Tensor* const w = ctx.value(1);
+  if (w == nullptr) return KernelPtr();
+  for (int m = ChooseTile(shape); m != 0; m = m == 4 ? 2 : 0) {
+    auto k = std::make_unique<WinogradKernel>();
+    k->geometry = GeometryOf(shape, m);
+    k->act = act;
+    k->panels = MakeGemmPanels(shape.outputs);
+    k->zeros = TRY(Tensor::Zeros(DType::kF32, {shape.channels}));
+    k->chunk = ChunkOf(k->geometry);
+    const int64_t tiles = k->geometry.tiles(), threads = ctx.threads();
+    k->chunks = (tiles + k->chunk - 1) / k->chunk;
+    k->lists = threads == 1 ? 1 : std::min(k->chunks, 2 * threads);
+    if (threads > 1 && k->chunks < 2 * threads) {
+      k->chunk = tiles;
+      k->lists = 0;
+    }
+    const std::string recipe =
+        fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
+                    k->panels.count, shape.outputs, shape.channels);
+    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k->Pack(t); }));
+    if (!(k->error() <= kMaxError)) continue;
+    k->label = fmt::format("conv.winograd_{0}x{0} (error {1:.0e})", m, k->error());
+    return KernelPtr(std::move(k));
+  }
+  return KernelPtr();
+}
+
+}  // namespace dunlin
