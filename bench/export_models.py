@@ -119,12 +119,16 @@ def export_text_model(path):
 
 
 def export_vision(path, name, opset):
-    model = getattr(torchvision.models, name)(weights=None).eval()
+    model = getattr(torchvision.models, name)(weights=None, **KEYWORDS.get(name, {})).eval()
     randomise_batch_norms(model)
     export_image_model(path, model, opset)
 
 
+KEYWORDS = {"googlenet": {"aux_logits": False, "init_weights": False}}
+VISION = ["resnet18", "squeezenet1_1", "googlenet", "densenet121", "regnet_x_400mf", "mobilenet_v3_small", "shufflenet_v2_x1_0"]
+
 MODELS = {
+    **{name: lambda path, name=name: export_vision(path, name, 13) for name in VISION},
     "resnet50": lambda path: export_vision(path, "resnet50", 13),
     "mobilenet_v2": lambda path: export_vision(path, "mobilenet_v2", 13),
     "efficientnet_b0": lambda path: export_vision(path, "efficientnet_b0", 14),
