@@ -177,6 +177,9 @@ TEST(Conv, KernelMatchesForThreeByThreeOfManyChannels) {
           Fused({{2, 40, 17, width}, {outputs, 40, 3, 3}, {}, {}, pads}, true, residual ? 2 : 6,
                 residual)
               .ExpectKernelMatches({.abs = 4e-4});
+  // Enough chunks for several threads.
+  Fused({{1, 33, 70, 66}, {36, 33, 3, 3}, {}, {}, {1, 1, 1, 1}}, true, 2, true)
+      .ExpectKernelMatches({.abs = 4e-4});
 }
 
 // A wrong transform would show as a large error and fall back silently.

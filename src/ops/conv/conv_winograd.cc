@@ -42,9 +42,8 @@ class WinogradKernel final : public Kernel {
   int64_t point_floats() const { return panels.packed_floats(geometry.channels); }
   int64_t packed_floats() const { return geometry.points() * point_floats(); }
   int64_t input_floats() const { return geometry.points() * chunk * geometry.channels; }
-  int64_t chunk_floats() const {
-    return input_floats() + geometry.points() * chunk * geometry.outputs;
-  }
+  int64_t tile_floats() const { return geometry.points() * (geometry.channels + geometry.outputs); }
+  int64_t chunk_floats() const { return chunk * tile_floats(); }
   float error() const { return packed.as<float>()[packed_floats()]; }
 
   std::string_view name() const override { return label; }
@@ -179,6 +178,8 @@ struct TransformCost {
   double input, output;
 };
 constexpr TransformCost kCostTwo = {90, 50}, kCostFour = {220, 140};
+// Floats of scratch memory, 256 MiB: wide layers on machines of many cores use fewer of them.
+constexpr int64_t kMaxScratch = 1 << 26;
 constexpr int64_t kRows = 48;  // whole register tiles of every width
 
 int64_t ChunkOf(const WinogradGeometry& g) {
@@ -230,10 +231,13 @@ Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& 
     k->chunk = ChunkOf(k->geometry);
     const int64_t tiles = k->geometry.tiles(), threads = ctx.threads();
     k->chunks = (tiles + k->chunk - 1) / k->chunk;
+    // Two lists a thread even out what a disturbed core loses.
     k->lists = threads == 1 ? 1 : std::min(k->chunks, 2 * threads);
-    if (threads > 1 && k->chunks < 2 * threads) {
+    if (threads > 1 && k->chunks < 2 * threads && k->tile_floats() * tiles <= kMaxScratch) {
       k->chunk = tiles;
       k->lists = 0;
+    } else {
+      k->lists = std::clamp<int64_t>(kMaxScratch / k->chunk_floats(), 1, k->lists);
     }
     const std::string recipe =
         fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
