@@ -125,12 +125,11 @@ def export_vision(path, name, opset):
 
 
 KEYWORDS = {"googlenet": {"aux_logits": False, "init_weights": False}}
-VISION = ["resnet18", "squeezenet1_1", "googlenet", "densenet121", "regnet_x_400mf", "mobilenet_v3_small", "shufflenet_v2_x1_0"]
+VISION = ["resnet18", "resnet50", "squeezenet1_1", "googlenet", "densenet121", "regnet_x_400mf", "mobilenet_v2",
+          "mobilenet_v3_small", "shufflenet_v2_x1_0"]
 
 MODELS = {
     **{name: lambda path, name=name: export_vision(path, name, 13) for name in VISION},
-    "resnet50": lambda path: export_vision(path, "resnet50", 13),
-    "mobilenet_v2": lambda path: export_vision(path, "mobilenet_v2", 13),
     "efficientnet_b0": lambda path: export_vision(path, "efficientnet_b0", 14),
     "vit_tiny": lambda path: export_image_model(path, VisionTransformer(), 17),
     "minilm": export_text_model,

@@ -10,7 +10,8 @@ namespace dunlin {
 namespace {
 
 // The largest rounding error, relative to the largest result, that a layer may show in the check
-// made when its weights are packed. A direct sum of 1000 terms is off by some 1e-6.
+// made when its weights are packed: a twentieth of the 1e-3 that answers of whole models may be
+// off.
 constexpr float kMaxError = 5e-5f;
 
 WinogradGeometry GeometryOf(const ConvShape& s, int m) {
@@ -51,21 +52,22 @@ class WinogradKernel final : public Kernel {
     return size_t(std::max<int64_t>(1, lists) * chunk_floats()) * sizeof(float);
   }
 
-  // Point p of `count` tiles, panels [begin, end).
-  void Multiply(const float* v, float* s, int64_t p, int64_t count, int64_t begin,
-                int64_t end) const {
+  // Point p of `count` tiles, panels [begin, end). v and s hold `stride` tiles a point.
+  void Multiply(const float* weights, const float* v, float* s, int64_t stride, int64_t p,
+                int64_t count, int64_t begin, int64_t end) const {
     GemmArgs a;
     a.k = geometry.channels;
     a.m = count;
-    a.packed = packed.as<float>() + p * point_floats();
+    a.packed = weights + p * point_floats();
     a.packed_rows = geometry.channels;
-    a.c = s + p * chunk * geometry.outputs;
+    a.c = s + p * stride * geometry.outputs;
     a.c_stride = geometry.outputs;
-    GemmStrided(panels, a, v + p * chunk * geometry.channels, geometry.channels, begin, end);
+    GemmStrided(panels, a, v + p * stride * geometry.channels, geometry.channels, begin, end);
   }
 
   Status Run(RunContext& ctx) const override {
     const float* const x = ctx.in(0).as<float>();
+    const float* const weights = packed.as<float>();
     float* const y = ctx.out(0).mut<float>();
     float* const scratch = static_cast<float*>(ctx.scratch());
     GemmEpilogue e;
@@ -81,7 +83,8 @@ class WinogradKernel final : public Kernel {
           for (int64_t i = chunks * list / lists; i < chunks * (list + 1) / lists; ++i) {
             const int64_t t0 = i * chunk, t1 = std::min(t0 + chunk, tiles);
             WinogradInput(geometry, x, zeros.as<float>(), t0, t1, v, chunk);
-            for (int64_t p = 0; p < points; ++p) Multiply(v, s, p, t1 - t0, 0, panels.count);
+            for (int64_t p = 0; p < points; ++p)
+              Multiply(weights, v, s, chunk, p, t1 - t0, 0, panels.count);
             WinogradOutput(geometry, s, chunk, t0, t1, e, y);
           }
         }
@@ -96,7 +99,8 @@ class WinogradKernel final : public Kernel {
     });
     ctx.ParallelFor(points * panels.count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        Multiply(v, s, i / panels.count, tiles, i % panels.count, i % panels.count + 1);
+        Multiply(weights, v, s, chunk, i / panels.count, tiles, i % panels.count,
+                 i % panels.count + 1);
     });
     ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
       WinogradOutput(geometry, s + begin * geometry.outputs, chunk, begin, end, e, y);
@@ -136,16 +140,8 @@ class WinogradKernel final : public Kernel {
     std::vector<float> y(size_t(m * m * o));
     for (float& f : x) f = float(int32_t(random())) * 0x1p-31f;
     WinogradInput(g, x.data(), zeros.as<float>(), 0, 1, v.data(), 1);
-    for (int64_t p = 0; p < points; ++p) {
-      GemmArgs a;
-      a.k = c;
-      a.m = 1;
-      a.packed = weights + p * point_floats();
-      a.packed_rows = c;
-      a.c = s.data() + p * o;
-      a.c_stride = o;
-      GemmStrided(panels, a, v.data() + p * c, c, 0, panels.count);
-    }
+    for (int64_t p = 0; p < points; ++p)
+      Multiply(weights, v.data(), s.data(), 1, p, 1, 0, panels.count);
     WinogradOutput(g, s.data(), 1, 0, 1, {}, y.data());
     double worst = 0;
     const int64_t step = std::max<int64_t>(1, o / kSample);
@@ -170,10 +166,12 @@ class WinogradKernel final : public Kernel {
 
 // Cost models, in multiply-adds of a core at its peak. A weight that does not stay in the second
 // level streams in the time of so many multiply-adds, so few rows do not pay for it: measured on
-// 512 x 512 channels and 7 x 7 pixels, where F(2,3) takes 0.87 of the time of the direct product.
-constexpr double kStream = 8;
-// A transform takes about 110 cycles of 32 multiply-adds for 16 channels of a 6 x 6 input tile and
-// 70 for the output, 45 and 25 for a 4 x 4 tile.
+// 512 x 512 channels and 7 x 7 pixels, where F(2,3) takes 0.9 of the time of the direct product.
+constexpr double kStream = 12;
+// What a product takes against its peak.
+constexpr double kProduct = 1.15;
+// Estimated from the loads, stores and sums of AVX-512: a transform of 16 channels takes 110 cycles
+// of 32 multiply-adds for a 6 x 6 input tile and 70 for its output, 45 and 25 for a 4 x 4 tile.
 struct TransformCost {
   double input, output;
 };
@@ -193,7 +191,7 @@ double CostOf(const WinogradGeometry& g) {
   const TransformCost t = g.m == 2 ? kCostTwo : kCostFour;
   const double chunks = std::ceil(tiles / double(ChunkOf(g)));
   return tiles * (t.input * c + t.output * o) +
-         double(g.points()) * c * o * std::max(tiles * 1.15, chunks * kStream * 1.5 + tiles);
+         double(g.points()) * c * o * std::max(tiles * kProduct, tiles + chunks * kStream);
 }
 
 // 0: the direct product.
@@ -207,7 +205,7 @@ int ChooseTile(const ConvShape& s) {
     if (a.kernel != 3 || a.stride != 1 || a.dilation != 1) return 0;
   const double pixels = double(s.batch * s.out_pixels());
   const double direct =
-      9 * double(s.channels * s.outputs) * std::max(pixels * 1.15, pixels + kStream);
+      9 * double(s.channels * s.outputs) * std::max(pixels * kProduct, pixels + kStream);
   // A gain of a tenth is not worth the error.
   double best = 0.9 * direct;
   int m = 0;
