@@ -12,6 +12,7 @@
 #include "cli/infer.h"
 #include "cli/inspect.h"
 #include "cli/models.h"
+#include "cli/optimize.h"
 #include "cli/run.h"
 #include "dunlin/engine.h"
 #include "http/server.h"
@@ -24,6 +25,7 @@ constexpr const char* kAbout =
     "\n"
     "  dunlin models fetch                              get sample models into ./models\n"
     "  dunlin inspect models/ppocr_cls/1/model.onnx     what a model is and costs\n"
+    "  dunlin optimize net.onnx --explain               which rules change its graph\n"
     "  dunlin run net.onnx --input cat.jpg --top-k 5    one inference\n"
     "  dunlin bench net.onnx --threads 2                latency, throughput\n"
     "  dunlin serve --model-repository models           answer HTTP requests\n"
@@ -194,6 +196,20 @@ void AddInspect(Commands& commands, InspectCommand& c) {
   app->add_flag("--text", c.text, "Print the graph as it is executed, in readable form");
   app->add_flag("--layers", c.layers, "A row per executed step: parameters, MACs, memory access");
   app->add_flag("--json", c.json, "One JSON object");
+}
+
+void AddOptimize(Commands& commands, OptimizeCommand& c) {
+  CLI::App* app = commands.Add(
+      "optimize",
+      "Show what graph transformation makes of a model: nodes and constants after every pass, then "
+      "layouts and memory.",
+      "  dunlin optimize net.onnx --explain\n"
+      "  dunlin optimize det.onnx --shape x=1,3,640,640 --json | jq .model.after",
+      [&c](Stage& s) { return Optimize(c, s); });
+  app->add_option("MODEL", c.model, "An .onnx file")->required();
+  AddShapes(app, c.inputs);
+  app->add_flag("--explain", c.explain, "A row per rule that fired, with how often");
+  app->add_flag("--json", c.json, "One JSON object, rules included");
 }
 
 void AddBench(Commands& commands, BenchCommand& c) {
@@ -374,6 +390,7 @@ int Dispatch(int argc, char** argv) {
   Commands commands{&app, {}};
   RunCommand run;
   InspectCommand inspect;
+  OptimizeCommand optimize;
   BenchCommand bench;
   InferCommand infer;
   http::ServerOptions serve;
@@ -381,6 +398,7 @@ int Dispatch(int argc, char** argv) {
   AddServe(commands, serve);
   AddRun(commands, run);
   AddInspect(commands, inspect);
+  AddOptimize(commands, optimize);
   AddBench(commands, bench);
   AddInfer(commands, infer);
   AddModels(commands, models);

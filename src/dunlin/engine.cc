@@ -47,6 +47,7 @@ struct Model::Impl {
   std::vector<PortInfo> inputs, outputs;
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
+  OptimizationReport optimization;
 
   // Inputs in the model's order. Checks everything a caller can get wrong.
   Result<std::vector<RunValue>> Bind(std::span<const NamedValue> given) const;
@@ -100,10 +101,8 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   const Graph& g = *m.graph;
   for (size_t i = 0; i < m.inputs.size(); ++i)
     impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
-  if (options.opt == OptLevel::kNone)
-    TRY(FoldOnly(*m.graph));
-  else
-    TRY(OptimizeModel(*m.graph));
+  impl->optimization =
+      TRY(options.opt == OptLevel::kNone ? FoldOnly(*m.graph) : OptimizeModel(*m.graph));
   for (size_t i = 0; i < m.outputs.size(); ++i) {
     // What inference found; the file's word where it found less.
     Type t = g.value(g.outputs()[i]).type;
@@ -132,6 +131,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
 std::span<const PortInfo> Model::inputs() const { return impl_->inputs; }
 std::span<const PortInfo> Model::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return impl_->metadata; }
+const OptimizationReport& Model::optimization() const { return impl_->optimization; }
 int64_t Model::parameters() const { return impl_->parameters; }
 std::string Model::Text() const { return impl_->program->graph().ToText(); }
 
@@ -281,6 +281,7 @@ Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
   r.arena_bytes = plan->memory.arena_bytes;
   r.naive_bytes = plan->memory.total_bytes;
   r.max_live_bytes = plan->memory.max_live_bytes;
+  r.optimization = plan->optimization;
   return r;
 }
 

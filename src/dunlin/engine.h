@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "passes/report.h"
 #include "tensor/tensor.h"
 
 namespace dunlin {
@@ -92,6 +93,7 @@ struct CostReport {
   int64_t arena_bytes = 0;     // planned peak of activations
   int64_t naive_bytes = 0;     // sum of all activations, had none been reused
   int64_t max_live_bytes = 0;  // lower bound for any plan
+  OptimizationReport optimization;  // what knowing the shapes added to Model::optimization
   std::vector<StepProfile> steps;
 };
 
@@ -114,6 +116,7 @@ class Model {
   std::vector<OperatorCount> operators() const;  // of the graph as executed, sorted by name
   int64_t parameters() const;
   std::string Text() const;  // the optimised graph, readable form
+  const OptimizationReport& optimization() const;  // what loading did to the graph
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;
   // Costs for these inputs (types and extents count, values matter only where they steer shapes).

@@ -99,8 +99,7 @@ bool AllOutputsConstant(const Graph& g, const Node& n) {
 
 }  // namespace
 
-Result<int> FoldConstants(Graph& g) {
-  int changes = 0;
+Status FoldConstants(Graph& g, RuleCounts& counts) {
   bool again = true;
   while (again) {
     again = false;
@@ -108,13 +107,13 @@ Result<int> FoldConstants(Graph& g) {
       Node& n = g.node(id);
       TRY(InferNode(g, n));
       if (AllOutputsConstant(g, n)) {
+        counts.Add("known-result");
         g.Erase(id);
-        ++changes;
         continue;
       }
       if (TRY(FoldNode(g, n)) > 0) {
+        counts.Add("constant-inputs");
         g.Erase(id);
-        ++changes;
         continue;
       }
       if (n.op->name == "If" && n.op->domain.empty() && n.subgraphs.size() == 2) {
@@ -122,18 +121,17 @@ Result<int> FoldConstants(Graph& g) {
         if (cond.is_constant() && cond.constant.dtype() == DType::kBool &&
             cond.constant.count() == 1) {
           InlineBranch(g, id, cond.constant.as<bool>()[0] ? 0 : 1);
-          ++changes;
+          counts.Add("decided-if");
           again = true;  // the new nodes have not been walked
           continue;
         }
       }
       // A branch that is impossible for these shapes reports it when it is entered, if ever.
-      for (const auto& s : n.subgraphs)
-        if (const auto folded = FoldConstants(*s)) changes += *folded;
+      for (const auto& s : n.subgraphs) (void)FoldConstants(*s, counts);
     }
   }
-  changes += g.RemoveDeadNodes();
-  return changes;
+  counts.Add("dead-node", g.RemoveDeadNodes());
+  return {};
 }
 
 }  // namespace dunlin

@@ -26,10 +26,38 @@ TEST(Fold, ComputesWhatDependsOnConstantsOnly) {
   const ValueId x = b.Input({2});
   const ValueId k = b.Add("Mul", {b.Scalar(2), b.Scalar(3)});
   const auto g = b.Finish({b.Add("Add", {x, k})});
-  ASSERT_TRUE(FoldConstants(*g).has_value());
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
   EXPECT_EQ(OpCounts(*g), (Counts{{"Add", 1}}));
   const Node& add = *g->producer(g->outputs()[0]);
   EXPECT_EQ(g->value(add.inputs[1]).constant.as<float>()[0], 6);
+}
+
+TEST(Report, TellsWhichRuleFiredHowOftenAndWhatWasLeft) {
+  GraphBuilder b;
+  ValueId x = b.Input({2, 3});
+  x = b.Add("Identity", {x});
+  for (int i = 0; i < 2; ++i) x = b.Add("Mul", {x, b.Add("Sigmoid", {x})});
+  const auto g = b.Finish({x});
+  const auto report = OptimizeModel(*g);
+  ASSERT_TRUE(report.has_value());
+  std::map<std::string, int> fired;
+  for (const PassReport& p : report->passes)
+    for (const RuleCount& r : p.rules) fired[p.stage + "/" + p.pass + "/" + r.rule] += r.count;
+  EXPECT_EQ(fired,
+            (std::map<std::string, int>{{"pre/simplify/no-op", 1}, {"optimise/fuse/silu", 2}}));
+  EXPECT_EQ(report->before.nodes, 5);
+  EXPECT_EQ(report->after().nodes, 2);
+}
+
+TEST(Report, CountsASharedConstantOnce) {
+  GraphBuilder b;
+  const ValueId x = b.Input({2, 3});
+  const ValueId w = b.Weights({2, 3});
+  const auto g = b.Finish({b.Add("Add", {x, w}), b.Add("Sub", {x, w})});
+  const auto report = OptimizeModel(*g);
+  ASSERT_TRUE(report.has_value());
+  EXPECT_EQ(report->after().constant_bytes, 2 * 3 * 4);
 }
 
 TEST(Fold, ShapeOfAKnownInputDisappears) {

@@ -242,7 +242,7 @@ Result<std::optional<ValueId>> Rewriter::Node(std::string_view op, std::vector<V
   return NodeWith(op, std::move(inputs), AttrsWith(OpNamed(op), attrs));
 }
 
-Result<int> ApplyRules(Graph& g, std::span<const Rule> rules) {
+Status ApplyRules(Graph& g, std::span<const Rule> rules, RuleCounts& counts) {
   int fired = 0;
   // Each rule removes or merges nodes; twice their number is more firings than any graph has.
   const std::vector<NodeId> start = g.SoundOrder();
@@ -270,13 +270,14 @@ Result<int> ApplyRules(Graph& g, std::span<const Rule> rules) {
                             [&](ValueId v) { return v == ValueId::kNone || g.UseCount(v) == 0; }))
               g.Erase(c);
           }
+        counts.Add(rule.name);
         ++fired;
         again = true;
       }
     }
   }
   g.RemoveDeadNodes();
-  return fired;
+  return {};
 }
 
 }  // namespace dunlin

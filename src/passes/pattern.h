@@ -16,6 +16,7 @@
 
 #include "ir/graph.h"
 #include "ops/op.h"
+#include "passes/report.h"
 
 namespace dunlin {
 
@@ -87,9 +88,9 @@ struct Rule {
 };
 
 // Applies rules until none fires. Each firing must leave fewer nodes or cover what it replaced, so
-// that this ends; a bound on the number of firings guards against a rule that does not. Returns the
-// number of firings.
-Result<int> ApplyRules(Graph& g, std::span<const Rule> rules);
+// that this ends; a bound on the number of firings guards against a rule that does not. Each firing
+// is counted under its rule's name.
+Status ApplyRules(Graph& g, std::span<const Rule> rules, RuleCounts& counts);
 
 // "Conv" or "dunlin.FusedConv"; a name nobody declared is a bug.
 const OpDef& OpNamed(std::string_view qualified);

@@ -7,39 +7,52 @@ namespace dunlin {
 namespace {
 
 struct Pass {
+  const char* stage;
   const char* name;
-  Result<int> (*run)(Graph&);
+  Status (*run)(Graph&, RuleCounts&);
 };
 
-Result<std::vector<PassReport>> RunPasses(Graph& g, std::span<const Pass> passes) {
-  std::vector<PassReport> reports;
+void AddSize(const Graph& g, GraphSize& size) {
+  for (size_t v = 0; v < g.value_count(); ++v) {
+    const GraphValue& x = g.value(ValueId(v));
+    if (x.is_constant() && g.UseCount(ValueId(v)) > 0) size.constant_bytes += x.constant.bytes();
+  }
+  for (const NodeId id : g.SoundOrder()) {
+    ++size.nodes;
+    for (const auto& s : g.node(id).subgraphs) AddSize(*s, size);
+  }
+}
+GraphSize SizeOf(const Graph& g) {
+  GraphSize size;
+  AddSize(g, size);
+  return size;
+}
+
+Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
+  OptimizationReport report{SizeOf(g), {}};
   for (const Pass& p : passes) {
-    const int changes = TRY(p.run(g));
-    reports.push_back({p.name, changes});
+    RuleCounts counts;
+    TRY(p.run(g, counts));
+    report.passes.push_back({p.stage, p.name, counts.counts(), SizeOf(g)});
 #ifdef DUNLIN_CHECKED
     if (auto s = g.Verify(); !s) return FailAt(fmt::format("after pass {}", p.name), s.error());
 #endif
   }
-  return reports;
+  return report;
 }
+
+constexpr Pass kPasses[] = {{"pre", "fold", FoldConstants},
+                            {"pre", "simplify", Simplify},
+                            {"optimise", "fuse", Fuse},
+                            {"optimise", "fold", FoldConstants},
+                            {"post", "simplify", Simplify}};
 
 }  // namespace
 
-Result<std::vector<PassReport>> OptimizeModel(Graph& g) {
-  static constexpr Pass kPasses[] = {
-      {"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
-  return RunPasses(g, kPasses);
-}
+Result<OptimizationReport> OptimizeModel(Graph& g) { return RunPasses(g, kPasses); }
 
-Result<std::vector<PassReport>> OptimizeForShapes(Graph& g) {
-  static constexpr Pass kPasses[] = {
-      {"fold", FoldConstants}, {"simplify", Simplify}, {"fuse", Fuse}, {"fold", FoldConstants}};
-  return RunPasses(g, kPasses);
-}
+Result<OptimizationReport> OptimizeForShapes(Graph& g) { return RunPasses(g, kPasses); }
 
-Result<std::vector<PassReport>> FoldOnly(Graph& g) {
-  static constexpr Pass kPasses[] = {{"fold", FoldConstants}};
-  return RunPasses(g, kPasses);
-}
+Result<OptimizationReport> FoldOnly(Graph& g) { return RunPasses(g, std::span(kPasses).first(1)); }
 
 }  // namespace dunlin

@@ -32,9 +32,10 @@ class Cache final : public WeightCache {
 
 class Builder {
  public:
-  Builder(std::unique_ptr<Graph> graph, const ProgramContext& context)
+  Builder(std::unique_ptr<Graph> graph, const ProgramContext& context, OptimizationReport report)
       : g_(*graph), context_(context), plan_(std::make_shared<Plan>()) {
     plan_->graph = std::move(graph);
+    plan_->optimization = std::move(report);
     slot_of_.assign(g_.value_count(), -1);
   }
 
@@ -428,11 +429,9 @@ Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<cons
     GraphValue& v = g->value(g->inputs()[i]);
     if (!v.is_constant()) v.type = inputs[i];
   }
-  if (context.mode == PlanMode::kFast)
-    TRY(OptimizeForShapes(*g));
-  else
-    TRY(FoldOnly(*g));
-  return Builder(std::move(g), context).Build();
+  OptimizationReport report =
+      TRY(context.mode == PlanMode::kFast ? OptimizeForShapes(*g) : FoldOnly(*g));
+  return Builder(std::move(g), context, std::move(report)).Build();
 }
 
 Result<std::shared_ptr<const Plan>> Program::PlanFor(std::span<const Type> inputs) const {

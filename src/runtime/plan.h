@@ -11,6 +11,7 @@
 
 #include "ir/graph.h"
 #include "ops/op.h"
+#include "passes/report.h"
 #include "runtime/memory_plan.h"
 
 namespace dunlin {
@@ -51,9 +52,10 @@ struct Plan {
   std::unique_ptr<const Graph> graph;
   std::vector<Slot> slots;
   std::vector<Step> steps;
-  std::vector<int> input_slots;   // -1: an input nothing reads
-  std::vector<int> output_slots;  // kOutput slots, or kDynamic ones that the caller takes over
-  MemoryPlan memory;              // of arena slots and scratch
+  std::vector<int> input_slots;     // -1: an input nothing reads
+  std::vector<int> output_slots;    // kOutput slots, or kDynamic ones that the caller takes over
+  MemoryPlan memory;                // of arena slots and scratch
+  OptimizationReport optimization;  // of what the shapes made possible
 };
 
 enum class PlanMode : uint8_t { kFast, kReference };

@@ -79,7 +79,7 @@ class Case(unittest.TestCase):
 
 
 class Help(Case):
-    COMMANDS = ["serve", "run", "inspect", "bench", "infer", "models", "models list", "models fetch", "ops"]
+    COMMANDS = ["serve", "run", "inspect", "optimize", "bench", "infer", "models", "models list", "models fetch", "ops"]
 
     def test_lists_every_command_and_the_exit_codes(self):
         text = self.succeeds("--help")
@@ -287,6 +287,28 @@ class Inspect(Case):
         names = self.succeeds("ops").split()
         self.assertIn("Conv", names)
         self.assertEqual(names, sorted(names))
+
+
+class Optimize(Case):
+    def test_every_pass_is_reported_under_its_stage(self):
+        report = json.loads(self.succeeds("optimize", TINY, "--json"))
+        for part in ("model", "shapes"):
+            passes = report[part]["passes"]
+            self.assertEqual(sorted({p["stage"] for p in passes}), ["optimise", "post", "pre"])
+            self.assertEqual(passes[-1]["after"], report[part]["after"])
+        self.assertLess(report["model"]["after"]["nodes"], report["model"]["before"]["nodes"])
+        self.assertGreater(sum(sum(p["rules"].values()) for p in report["model"]["passes"]), 0)
+        self.assertGreaterEqual(report["memory"]["arena_bytes"], report["memory"]["max_live_bytes"])
+
+    def test_rules_are_named_when_asked_for(self):
+        rules = {rule for p in json.loads(self.succeeds("optimize", TINY, "--json"))["model"]["passes"] for rule in p["rules"]}
+        short, long = self.succeeds("optimize", TINY), self.succeeds("optimize", TINY, "--explain")
+        for rule in rules:
+            self.assertNotIn(rule, short)
+            self.assertIn(rule, long)
+
+    def test_a_shape_that_does_not_fit_is_an_error(self):
+        self.fails(INPUT, "", "optimize", TINY, "--shape", "image=1,2,28,28")
 
 
 class Models(Case):
