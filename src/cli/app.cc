@@ -213,12 +213,14 @@ void AddOptimize(Commands& commands, OptimizeCommand& c) {
 }
 
 void AddBench(Commands& commands, BenchCommand& c) {
-  CLI::App* app = commands.Add(
-      "bench", "Measure latency and throughput, and show where the time goes.",
-      "  dunlin bench net.onnx --threads 2 --seconds 5\n"
-      "  dunlin bench net.onnx --batch 8 --json\n"
-      "  dunlin bench net.onnx --profile --trace trace.json      open the trace in ui.perfetto.dev",
-      [&c](Stage& s) { return Bench(c, s); });
+  CLI::App* app =
+      commands.Add("bench", "Measure latency and throughput, and show where the time goes.",
+                   "  dunlin bench net.onnx --threads 2 --seconds 5\n"
+                   "  dunlin bench net.onnx --batch 8 --json\n"
+                   "  dunlin bench net.onnx --profile --trace trace.json      open the trace in "
+                   "ui.perfetto.dev\n"
+                   "  dunlin bench net.onnx --roofline net.svg",
+                   [&c](Stage& s) { return Bench(c, s); });
   AddModel(app, c.model, c.opt);
   AddInputs(app, c.inputs);
   AddThreads(app, c.threads);
@@ -232,7 +234,10 @@ void AddBench(Commands& commands, BenchCommand& c) {
       ->capture_default_str()
       ->check(Quiet(CLI::NonNegativeNumber));
   app->add_flag("--json", c.json, "One JSON object");
-  app->add_flag("--profile", c.profile, "Time, GFLOP/s and GB/s of every step and operator");
+  app->add_flag("--profile", c.profile,
+                "Time, GFLOP/s, GB/s and share of the machine's roof of every step and operator");
+  app->add_option("--roofline", c.roofline, "Write the profile as a roofline picture (SVG)")
+      ->type_name("FILE");
   app->add_option("--trace", c.trace, "Write one run as a Chrome/Perfetto trace")
       ->type_name("FILE");
 }

@@ -10,6 +10,7 @@
 #include "base/thread_pool.h"
 #include "cli/files.h"
 #include "cli/profile.h"
+#include "cli/roofline.h"
 #include "cli/stats.h"
 #include "cli/text.h"
 
@@ -128,12 +129,19 @@ Status Bench(const BenchCommand& command, Stage& stage) {
   report.latency = TRY(Measure(session, inputs.tensors, command));
   report.arena_bytes = session.arena_bytes();
   fmt::print("{}\n", command.json ? ReportJson(report) : ReportText(report));
-  if (!command.profile && command.trace.empty()) return {};
+  if (!command.profile && command.trace.empty() && command.roofline.empty()) return {};
 
   const auto steps = TRY(TypicalProfile(session, inputs.tensors));
   // With --json stdout is one line for programs; the tables go beside it.
-  if (command.profile) fmt::print(command.json ? stderr : stdout, "{}", ProfileText(steps));
   stage = Stage::kSetup;
+  if (command.profile || !command.roofline.empty()) {
+    const MachinePeak peak = MeasureMachine(report.threads);
+    if (command.profile) fmt::print(command.json ? stderr : stdout, "{}", ProfileText(steps, peak));
+    if (!command.roofline.empty())
+      TRY(WriteText(command.roofline, RooflineSvg(steps, peak,
+                                                  fmt::format("{}, {} thread(s), {}", command.model,
+                                                              report.threads, SimdTarget()))));
+  }
   if (!command.trace.empty()) TRY(WriteText(command.trace, TraceJson(steps, command.model)));
   return {};
 }

@@ -18,7 +18,8 @@ struct BenchCommand {
   int warmup = 3;      // runs before measuring
   bool json = false;
   bool profile = false;
-  std::string trace;  // file for a Chrome/Perfetto trace of one run
+  std::string roofline;  // file for an SVG
+  std::string trace;     // file for a Chrome/Perfetto trace of one run
 };
 Status Bench(const BenchCommand& command, Stage& stage);
 

@@ -38,10 +38,11 @@ double TotalMicros(std::span<const StepProfile> steps) {
   return total;
 }
 
-std::string PerOperator(std::span<const StepProfile> steps, double total) {
+std::string PerOperator(std::span<const StepProfile> steps, double total, const MachinePeak& peak) {
   struct Sum {
     StepProfile step;
     int count = 0;
+    double ideal = 0;  // microseconds, had every step reached its roof
   };
   std::map<std::pair<std::string, std::string>, Sum> sums;
   for (const StepProfile& s : steps) {
@@ -51,33 +52,38 @@ std::string PerOperator(std::span<const StepProfile> steps, double total) {
     sum.step.microseconds += s.microseconds;
     sum.step.macs += s.macs;
     sum.step.bytes += s.bytes;
+    sum.ideal += s.microseconds * peak.RoofShare(s.macs, s.bytes, s.microseconds);
     ++sum.count;
   }
   std::vector<Sum> order;
   for (auto& [key, sum] : sums) order.push_back(std::move(sum));
   std::ranges::stable_sort(order, std::greater{}, [](const Sum& s) { return s.step.microseconds; });
-  Table table({"us", "%", "steps", "operator", "kernel", "GFLOP/s", "GB/s"});
+  Table table({"us", "%", "steps", "operator", "kernel", "GFLOP/s", "GB/s", "% of roof"});
   for (const Sum& s : order)
     table.Add({fmt::format("{:.1f}", s.step.microseconds), Percent(s.step.microseconds, total),
                fmt::format("{}", s.count), s.step.op, s.step.kernel, GigaFlops(s.step),
-               GigaBytes(s.step)});
+               GigaBytes(s.step), Percent(s.ideal, s.step.microseconds)});
   return table.Text();
 }
 
 }  // namespace
 
-std::string ProfileText(std::span<const StepProfile> steps) {
+std::string ProfileText(std::span<const StepProfile> steps, const MachinePeak& peak) {
   const double total = TotalMicros(steps);
   std::vector<const StepProfile*> order;
   for (const StepProfile& s : steps) order.push_back(&s);
   std::ranges::stable_sort(order, std::greater{},
                            [](const StepProfile* s) { return s->microseconds; });
-  Table table({"us", "%", "operator", "kernel", "shape", "GFLOP/s", "GB/s", "node"});
+  Table table({"us", "%", "operator", "kernel", "shape", "GFLOP/s", "GB/s", "% of roof", "node"});
   for (const StepProfile* s : order)
     table.Add({fmt::format("{:.1f}", s->microseconds), Percent(s->microseconds, total), s->op,
-               s->kernel, s->shape, GigaFlops(*s), GigaBytes(*s), Short(s->name)});
-  return fmt::format("{}\nBy operator ({} steps, {:.1f} us):\n{}", table.Text(), steps.size(),
-                     total, PerOperator(steps, total));
+               s->kernel, s->shape, GigaFlops(*s), GigaBytes(*s),
+               Percent(peak.RoofShare(s->macs, s->bytes, s->microseconds), 1), Short(s->name)});
+  std::string roof = fmt::format("{:.1f} GFLOP/s", peak.gflops);
+  for (const MachinePeak::Level& level : peak.levels)
+    roof += fmt::format(", {:.1f} GB/s up to {}", level.gbps, HumanBytes(level.bytes));
+  return fmt::format("{}\nBy operator ({} steps, {:.1f} us):\n{}\nRoof, measured: {}\n",
+                     table.Text(), steps.size(), total, PerOperator(steps, total, peak), roof);
 }
 
 std::string TraceJson(std::span<const StepProfile> steps, const std::string& process) {

@@ -90,9 +90,9 @@ struct CostReport {
   int64_t parameter_bytes = 0;
   int64_t macs = 0;
   int64_t memory_access_bytes = 0;
-  int64_t arena_bytes = 0;     // planned peak of activations
-  int64_t naive_bytes = 0;     // sum of all activations, had none been reused
-  int64_t max_live_bytes = 0;  // lower bound for any plan
+  int64_t arena_bytes = 0;          // planned peak of activations
+  int64_t naive_bytes = 0;          // sum of all activations, had none been reused
+  int64_t max_live_bytes = 0;       // lower bound for any plan
   OptimizationReport optimization;  // what knowing the shapes added to Model::optimization
   std::vector<StepProfile> steps;
 };
@@ -115,7 +115,7 @@ class Model {
       const;                                     // producer, opset, ir_version, custom keys
   std::vector<OperatorCount> operators() const;  // of the graph as executed, sorted by name
   int64_t parameters() const;
-  std::string Text() const;  // the optimised graph, readable form
+  std::string Text() const;                        // the optimised graph, readable form
   const OptimizationReport& optimization() const;  // what loading did to the graph
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;

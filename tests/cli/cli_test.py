@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
 import threading
 import time
 import unittest
@@ -253,11 +254,18 @@ class Bench(Case):
         self.assertEqual(report["batch"], 4)
         self.assertAlmostEqual(report["throughput_per_s"], 4000 / report["mean_ms"], delta=report["throughput_per_s"] / 100)
 
+    def test_roofline_is_a_picture_of_the_steps(self):
+        picture = self.folder / "roof.svg"
+        self.succeeds("bench", TINY, "--seconds", 0, "--threads", 1, "--roofline", picture)
+        titles = [e.text for e in xml.etree.ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}title")]
+        self.assertTrue(any("Conv" in title for title in titles), titles)
+
     def test_profile_names_the_operators_and_the_trace_is_json(self):
         trace = self.folder / "trace.json"
         text = self.succeeds("bench", TINY, "--seconds", 0, "--profile", "--trace", trace)
         self.assertIn("Softmax", text)
         self.assertIn("By operator", text)
+        self.assertIn("% of roof", text)
         events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
         self.assertTrue(any(e["name"] == "Softmax" for e in events))
         for before, after in zip(events, events[1:]):
