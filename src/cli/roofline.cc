@@ -88,7 +88,7 @@ std::string Roofs(const Axes& a, const MachinePeak& peak) {
     const double from = std::max(low, std::pow(10, a.y0) / level.gbps);
     const double to = peak.gflops / level.gbps;
     svg += Line(a.X(from), a.Y(from * level.gbps), a.X(to), top, kBold);
-    svg += Text(a.X(from) + 4, a.Y(from * level.gbps) - 6, fmt::format("{:.0f} GB/s", level.gbps),
+    svg += Text(a.X(from) + 14, a.Y(from * level.gbps) + 3, fmt::format("{:.0f} GB/s", level.gbps),
                 "font-size=\"11\"");
     left = std::min(left, a.X(to));
   }
@@ -97,10 +97,13 @@ std::string Roofs(const Axes& a, const MachinePeak& peak) {
                     "text-anchor=\"end\" font-size=\"11\"");
 }
 
-// Operators by time, the longest first.
-std::vector<std::pair<std::string, double>> Operators(std::span<const StepProfile> steps) {
+// "conv.winograd_4x4 (error 3e-06)" without what varies from step to step.
+std::string Kind(const StepProfile& s) { return s.kernel.substr(0, s.kernel.find(' ')); }
+
+// Kinds of kernel by time, the longest first.
+std::vector<std::pair<std::string, double>> Kinds(std::span<const StepProfile> steps) {
   std::map<std::string, double> sums;
-  for (const StepProfile& s : steps) sums[s.op] += s.microseconds;
+  for (const StepProfile& s : steps) sums[Kind(s)] += s.microseconds;
   std::vector<std::pair<std::string, double>> order(sums.begin(), sums.end());
   std::ranges::stable_sort(order, std::greater{}, &std::pair<std::string, double>::second);
   return order;
@@ -119,10 +122,9 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
   }
   const Axes axes{-4, 10, std::clamp(std::floor(std::log10(lowest)), -2.0, 0.0),
                   std::ceil(std::log10(highest) + 0.1)};
-  const auto operators = Operators(steps);
+  const auto kinds = Kinds(steps);
   std::map<std::string, const char*> colours;
-  for (size_t i = 0; i < operators.size(); ++i)
-    colours[operators[i].first] = kColours[std::min(i, kNamed)];
+  for (size_t i = 0; i < kinds.size(); ++i) colours[kinds[i].first] = kColours[std::min(i, kNamed)];
 
   std::string svg = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 "
@@ -138,10 +140,11 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
       continue;
     }
     const double radius = std::max(2.0, 40 * std::sqrt(s.microseconds / total));
+    const char* colour = colours[Kind(s)];
     svg += fmt::format(
         "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" fill=\"{}\" fill-opacity=\"0.55\" "
         "stroke=\"{}\"><title>{}</title></circle>\n",
-        axes.X(Intensity(s)), axes.Y(Rate(s)), radius, colours[s.op], colours[s.op],
+        axes.X(Intensity(s)), axes.Y(Rate(s)), radius, colour, colour,
         Escaped(fmt::format("{} {} {}: {:.1f} us, {:.1f} GFLOP/s, {:.0f} % of the roof", s.op,
                             s.kernel, s.shape, s.microseconds, Rate(s),
                             100 * peak.RoofShare(s.macs, s.bytes, s.microseconds))));
@@ -153,11 +156,11 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
     svg += Text(kRight + 38, y, fmt::format("{} {:.1f} %", name, 100 * micros / total));
     y += 20;
   };
-  for (size_t i = 0; i < operators.size(); ++i) {
+  for (size_t i = 0; i < kinds.size(); ++i) {
     if (i < kNamed)
-      legend(kColours[i], operators[i].first, operators[i].second);
+      legend(kColours[i], kinds[i].first, kinds[i].second);
     else
-      others += operators[i].second;
+      others += kinds[i].second;
   }
   if (others > 0) legend(kColours[kNamed], "others", others);
   svg += Text(kLeft, kHeight - 20,
