@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Times Dunlin against ONNX Runtime: same model, inputs and thread count, in turns in one run.
 
-    bench/compare.py [model…] [--threads 1,2] [--rounds 15] [--markdown FILE] [--json FILE]
+    bench/compare.py [model…] [--threads 1,2] [--batch 1,8] [--rounds 15] [--markdown FILE] [--json FILE]
 
 A model is a name of bench/models.json. Both engines stay loaded and take turns of equal length, so that a change in
 the machine's load meets both. The figure of a round is median(ONNX Runtime) / median(Dunlin): above 1, Dunlin is
@@ -9,6 +9,7 @@ faster. The table gives the median over the rounds with the 10th and 90th percen
 """
 
 import argparse
+import itertools
 import json
 import math
 import pathlib
@@ -54,8 +55,12 @@ class Worker:
         self.process.wait(30)
 
 
-def make_input(spec, generator):
-    kind, shape = np.dtype(spec.get("type", "float32")), spec["shape"]
+def takes_batch(entry):
+    return any("batch" in spec["shape"] for spec in entry["inputs"].values())
+
+
+def make_input(spec, batch, generator):
+    kind, shape = np.dtype(spec.get("type", "float32")), [batch if n == "batch" else n for n in spec["shape"]]
     if "fill" in spec:
         return np.full(shape, spec["fill"], kind)
     if kind.kind == "f":
@@ -77,13 +82,13 @@ def runs_per_turn(worker):
     return max(3, min(2000, round(TURN_SECONDS * 1000 / statistics.median(worker.run(3)))))
 
 
-def measure(entry, path, threads, rounds):
+def measure(entry, path, threads, batch, rounds):
     generator = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
         inputs = {}
         for i, (name, spec) in enumerate(entry["inputs"].items()):
             inputs[name] = f"{folder}/{i}.npy"
-            np.save(inputs[name], make_input(spec, generator))
+            np.save(inputs[name], make_input(spec, batch, generator))
         commands = ([ROOT / "build/release/bench_worker"], ["node", ROOT / "tools/ort_worker.mjs"])
         dunlin, peer = (Worker(command, path, threads, inputs) for command in commands)
         try:
@@ -97,13 +102,13 @@ def measure(entry, path, threads, rounds):
         finally:
             dunlin.close()
             peer.close()
-    return summarise(entry["name"], threads, times)
+    return summarise(entry["name"], threads, batch, times)
 
 
-def summarise(name, threads, times):
+def summarise(name, threads, batch, times):
     ratios = [theirs / ours for ours, theirs in times]
     low, high = np.percentile(ratios, [10, 90])
-    return {"model": name, "threads": threads, "ratio": statistics.median(ratios), "p10": low, "p90": high,
+    return {"model": name, "threads": threads, "batch": batch, "ratio": statistics.median(ratios), "p10": low, "p90": high,
             "dunlin_ms": statistics.median(ours for ours, _ in times),
             "ort_ms": statistics.median(theirs for _, theirs in times)}
 
@@ -113,23 +118,49 @@ def geometric_mean(values):
 
 
 def table(rows):
-    """Markdown: one line per model and thread count, one mean per thread count."""
-    lines = ["| model | threads | Dunlin ms | ONNX Runtime ms | ratio | p10–p90 |",
-             "|---|---:|---:|---:|---:|---:|"]
+    """Markdown: one line per model, batch and thread count, one mean per batch and thread count."""
+    lines = ["| model | batch | threads | Dunlin ms | ONNX Runtime ms | ratio | p10–p90 |",
+             "|---|---:|---:|---:|---:|---:|---:|"]
     for row in rows:
-        lines.append("| {model} | {threads} | {dunlin_ms:.3f} | {ort_ms:.3f} | **{ratio:.2f}** | {p10:.2f}–{p90:.2f} |"
+        lines.append("| {model} | {batch} | {threads} | {dunlin_ms:.3f} | {ort_ms:.3f} | **{ratio:.2f}** | {p10:.2f}–{p90:.2f} |"
                      .format(**row))
-    for threads in sorted({row["threads"] for row in rows}):
-        ratios = [row["ratio"] for row in rows if row["threads"] == threads]
-        lines.append(f"| geometric mean of {len(ratios)} | {threads} | | | **{geometric_mean(ratios):.2f}** | "
+    for batch, threads in sorted({(row["batch"], row["threads"]) for row in rows}):
+        ratios = [row["ratio"] for row in rows if (row["batch"], row["threads"]) == (batch, threads)]
+        lines.append(f"| geometric mean of {len(ratios)} | {batch} | {threads} | | | **{geometric_mean(ratios):.2f}** | "
                      f"{min(ratios):.2f}–{max(ratios):.2f} (all) |")
     return "\n".join(lines)
+
+
+def measure_all(entries, samples, threads, batches, rounds):
+    """Rows of all that could be measured, and a line for each that could not. Models whose inputs have no batch are
+    measured at 1 only."""
+    rows, failed = [], []
+    for entry in entries:
+        path = model_path(entry, samples)
+        if not path.exists():
+            failed.append(f"{entry['name']}: {path} is not there (dunlin models fetch --all --dir {samples})")
+            continue
+        for batch, count in itertools.product(batches, threads):
+            if batch > 1 and not takes_batch(entry):
+                continue
+            try:
+                rows.append(measure(entry, path, count, batch, rounds))
+                print("{model}, batch {batch}, {threads} thread(s): {dunlin_ms:.3f} ms against {ort_ms:.3f} ms, ratio "
+                      "{ratio:.2f} ({p10:.2f}–{p90:.2f})".format(**rows[-1]), flush=True)
+            except RuntimeError as error:
+                failed.append(f"{entry['name']}, batch {batch}, {count} thread(s): {error}")
+    return rows, failed
+
+
+def numbers(text):
+    return [int(word) for word in text.split(",")]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*")
-    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--threads", type=numbers, default=[1, 2])
+    parser.add_argument("--batch", type=numbers, default=[1])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--samples", type=pathlib.Path, default=ROOT / "build/models", help="repository of sample models")
     parser.add_argument("--list", type=pathlib.Path, default=ROOT / "bench/models.json", help="the models to choose from")
@@ -140,19 +171,8 @@ def main():
     unknown = [name for name in args.models if name not in entries]
     if unknown:
         parser.error(f"no model {unknown[0]}: choose from {' '.join(entries)}")
-    rows, failed = [], []
-    for name in args.models or entries:
-        path = model_path(entries[name], args.samples.resolve())
-        for threads in map(int, args.threads.split(",")):
-            if not path.exists():
-                failed.append(f"{name}: {path} is not there (dunlin models fetch --dir {args.samples})")
-                break
-            try:
-                rows.append(measure(entries[name], path, threads, args.rounds))
-                print("{model}, {threads} thread(s): {dunlin_ms:.3f} ms against {ort_ms:.3f} ms, ratio {ratio:.2f} "
-                      "({p10:.2f}–{p90:.2f})".format(**rows[-1]), flush=True)
-            except RuntimeError as error:
-                failed.append(f"{name}, {threads} thread(s): {error}")
+    rows, failed = measure_all([entries[name] for name in args.models or entries], args.samples.resolve(), args.threads,
+                               args.batch, args.rounds)
     if rows:
         print("\n" + table(rows))
         if args.markdown:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 
 #include "base/json_writer.h"
 #include "base/thread_pool.h"
@@ -138,9 +139,12 @@ Status Bench(const BenchCommand& command, Stage& stage) {
     const MachinePeak peak = MeasureMachine(report.threads);
     if (command.profile) fmt::print(command.json ? stderr : stdout, "{}", ProfileText(steps, peak));
     if (!command.roofline.empty())
-      TRY(WriteText(command.roofline, RooflineSvg(steps, peak,
-                                                  fmt::format("{}, {} thread(s), {}", command.model,
-                                                              report.threads, SimdTarget()))));
+      TRY(WriteText(
+          command.roofline,
+          RooflineSvg(steps, peak,
+                      fmt::format("{}, {} thread(s), {}",
+                                  std::filesystem::path(command.model).filename().string(),
+                                  report.threads, SimdTarget()))));
   }
   if (!command.trace.empty()) TRY(WriteText(command.trace, TraceJson(steps, command.model)));
   return {};
