@@ -34,10 +34,12 @@ class ThreadPool {
 
   int threads() const { return threads_; }
 
-  // Calls fn on disjoint ranges that cover [0, count), each of `grain` items but the last; returns
-  // when all have run. The split depends on count and grain only, never on timing, so sums are
-  // reproducible. The caller works too, and takes over what a descheduled worker has not begun.
-  // Uses at most max_threads threads (0: all). Thread-safe; a nested call runs in place.
+  // Calls fn on disjoint ranges that cover [0, count), each of at most `grain` items; returns when
+  // all have run. The split depends on count, grain and the number of threads, never on timing, so
+  // sums are reproducible. Each thread begins at its own share of the range, the same in every
+  // call, and so finds in its cache what it wrote in the call before. The caller works too; who is
+  // done takes over what a descheduled thread has not begun. Uses at most max_threads threads (0:
+  // all). Thread-safe; a nested call runs in place.
   void ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_threads = 0);
 
  private:

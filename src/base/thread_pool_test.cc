@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -20,6 +22,18 @@ TEST(ThreadPool, CoversEveryItemOnceWhateverTheGrain) {
     });
     for (const auto& s : seen) ASSERT_EQ(s, 1);
   }
+}
+
+TEST(ThreadPool, GivesEachThreadAsManyChunksOfMuchTheSameSize) {
+  ThreadPool pool(2);
+  std::mutex mutex;
+  std::vector<int64_t> sizes;
+  pool.ParallelFor(30, 10, [&](int64_t b, int64_t e) {
+    std::lock_guard lock(mutex);
+    sizes.push_back(e - b);
+  });
+  std::ranges::sort(sizes);
+  EXPECT_EQ(sizes, (std::vector<int64_t>{6, 8, 8, 8}));
 }
 
 TEST(ThreadPool, NothingToDoCallsNothing) {

@@ -250,8 +250,8 @@ GemmSplit SplitGemm(const GemmPanels& panels, int64_t batch, int64_t m, int64_t 
   constexpr int64_t kItemFloats = 128 * 1024;
   // Fewer rows make poor use of a panel brought in from memory; two tiles of 12 or four of 6.
   constexpr int64_t kLeastRows = 24;
-  // Below this an item costs no more than handing it out: 10 microseconds of a core at its peak.
-  constexpr int64_t kLeastWork = 1 << 20;
+  // Three microseconds of a core at its peak: three times what it costs to bring in a thread.
+  constexpr int64_t kLeastWork = 1 << 18;
   const auto up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   batch = std::max<int64_t>(1, batch);
   k = std::max<int64_t>(1, k);
@@ -261,7 +261,8 @@ GemmSplit SplitGemm(const GemmPanels& panels, int64_t batch, int64_t m, int64_t 
   int64_t panel_items = 1;
   const int64_t work = batch * m * k * panels.vectors * panels.lanes;
   // Four items a thread even out what a disturbed core loses.
-  const int64_t wanted = threads <= 1 ? 1 : std::min<int64_t>(threads * 4, work / kLeastWork);
+  int64_t wanted = threads <= 1 ? 1 : std::min<int64_t>(threads * 4, work / kLeastWork);
+  if (wanted > threads) wanted -= wanted % threads;
   const auto split_rows = [&] {
     m_items = std::max(m_items, std::min(up(wanted, batch * panel_items), m / kLeastRows));
   };
@@ -269,8 +270,9 @@ GemmSplit SplitGemm(const GemmPanels& panels, int64_t batch, int64_t m, int64_t 
     panel_items =
         std::clamp<int64_t>(up(wanted, batch * m_items), 1, std::max<int64_t>(1, panels.count));
   };
-  // The larger operand is the one to read only once.
-  if (panels.n < m)
+  // The larger operand is the one to read only once; the left one counts twice, because a thread
+  // that keeps its rows finds them in its own cache, and so does the next step.
+  if (panels.n < 2 * m)
     split_rows(), split_panels();
   else
     split_panels(), split_rows();
