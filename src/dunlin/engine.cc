@@ -223,24 +223,28 @@ Status Model::CheckInputs(std::span<const NamedTensor> inputs) const {
 
 namespace {
 
+int64_t MacsOf(const Graph& g, const Node& n) {
+  std::vector<Type> in, results;
+  for (int i = 0; i < n.formal_inputs(); ++i)
+    in.push_back(n.inputs[size_t(i)] == ValueId::kNone ? Type{}
+                                                       : g.value(n.inputs[size_t(i)]).type);
+  for (const ValueId v : n.outputs)
+    results.push_back(v == ValueId::kNone ? Type{} : g.value(v).type);
+  const bool known =
+      std::all_of(results.begin(), results.end(), [](const Type& t) { return t.IsStatic(); });
+  return n.op->impl->macs != nullptr && known ? n.op->impl->macs(*n.attrs, in, results) : 0;
+}
+
 void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
   const Graph& g = *plan.graph;
   for (const Step& step : plan.steps) {
     StepProfile p;
     p.op = step.label;
     p.kernel = step.kernel ? std::string(step.kernel->name()) : "dynamic";
-    std::vector<Type> in, results;
     if (step.node != NodeId::kNone) {
-      const Node& n = g.node(step.node);
-      p.name = n.name;
-      for (int i = 0; i < n.formal_inputs(); ++i)
-        in.push_back(n.inputs[size_t(i)] == ValueId::kNone ? Type{}
-                                                           : g.value(n.inputs[size_t(i)]).type);
-      for (const ValueId v : n.outputs)
-        results.push_back(v == ValueId::kNone ? Type{} : g.value(v).type);
-      if (n.op->impl->macs != nullptr &&
-          std::all_of(results.begin(), results.end(), [](const Type& t) { return t.IsStatic(); }))
-        p.macs = n.op->impl->macs(*n.attrs, in, results);
+      p.name = g.node(step.node).name;
+      p.macs = MacsOf(g, g.node(step.node));
+      for (const NodeId id : step.more_nodes) p.macs += MacsOf(g, g.node(id));
     }
     const auto bytes = [&](int s) -> int64_t {
       if (s < 0 || !plan.slots[size_t(s)].type.IsStatic()) return 0;

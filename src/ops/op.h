@@ -20,6 +20,7 @@
 
 namespace dunlin {
 
+class BandKernel;
 class SubgraphRunner;
 
 // A value as a kernel sees it: a tensor, or a sequence (list) of tensors.
@@ -82,6 +83,8 @@ class Kernel {
   virtual Status Run(RunContext& ctx) const = 0;
   virtual size_t scratch_bytes() const { return 0; }
   virtual std::string_view name() const = 0;  // "gemm.packed"
+  // The same computation in bands of rows, if it can be had; see ops/band.h.
+  virtual const BandKernel* bands() const { return nullptr; }
 };
 using KernelPtr = std::unique_ptr<const Kernel>;
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "passes/passes.h"
+#include "runtime/chain.h"
 #include "runtime/workspace.h"
 
 namespace dunlin {
@@ -57,6 +58,8 @@ class Builder {
       if (auto s = AddNode(n); !s)
         return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), s.error());
     }
+    if (context_.mode == PlanMode::kFast)
+      MergeChains(*plan_, pending_, context_.chains, context_.threads);
     AddOutputs();
     TRY(PlaceMemory());
     return std::shared_ptr<const Plan>(std::move(plan_));

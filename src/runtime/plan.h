@@ -38,11 +38,12 @@ struct Slot {
 };
 
 struct Step {
-  NodeId node = NodeId::kNone;  // kNone for reorders and copies
-  KernelPtr kernel;             // none for dynamic steps
-  std::vector<int> inputs;      // slots; -1: absent
-  std::vector<int> outputs;     // slots; -1: not wanted
-  std::vector<int> captures;    // slots the sub-graphs read
+  NodeId node = NodeId::kNone;     // kNone for reorders and copies
+  std::vector<NodeId> more_nodes;  // the others of a chain
+  KernelPtr kernel;                // none for dynamic steps
+  std::vector<int> inputs;         // slots; -1: absent
+  std::vector<int> outputs;        // slots; -1: not wanted
+  std::vector<int> captures;       // slots the sub-graphs read
   std::vector<std::shared_ptr<Program>> bodies;
   int64_t scratch_bytes = 0, scratch_offset = 0;
   std::string label;  // "Conv+Clip"
@@ -60,10 +61,24 @@ struct Plan {
 
 enum class PlanMode : uint8_t { kFast, kReference };
 
+// When neighbouring steps become one that works in bands of rows; see runtime/chain.h.
+struct ChainOptions {
+  // An intermediate image that is smaller stays in a second-level cache (1 to 2 MiB a core) between
+  // two steps by itself.
+  int64_t spill_bytes = int64_t{768} << 10;
+  // The bands of one thread, and the weights that every band reads again, share that cache.
+  int64_t band_bytes = int64_t{256} << 10;
+  int64_t weight_bytes = int64_t{512} << 10;
+  // Neighbouring parts of an image both make the rows where they meet: with fewer rows than this
+  // that costs more than sharing the image gains.
+  int64_t least_part_rows = 14;
+};
+
 struct ProgramContext {
   PlanMode mode = PlanMode::kFast;
   int threads = 1;  // that kernels are planned for
   std::shared_ptr<WeightCache> weights;
+  ChainOptions chains;
 };
 
 // Packed weights, kept while the program lives.

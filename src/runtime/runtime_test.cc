@@ -14,12 +14,14 @@ namespace {
 struct Runner {
   ThreadPool pool{2};
   ArenaPool arenas;
+  ChainOptions chains;
   Result<std::vector<RunValue>> Run(const Graph& g, PlanMode mode,
                                     const std::vector<Tensor>& inputs, int threads) {
     ProgramContext context;
     context.mode = mode;
     context.threads = threads;
     context.weights = MakeWeightCache();
+    context.chains = chains;
     Execution e(std::make_shared<const Program>(g.Clone(), context));
     std::vector<TensorView> views;
     for (const Tensor& t : inputs) views.push_back(t.view());
@@ -132,6 +134,8 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
   return b.Finish({live.back(), pick(), pick()});
 }
 
+constexpr ChainOptions kChainAll = {0, 1, int64_t{1} << 40, 1};
+
 TEST(Plan, RandomGraphsGiveWhatTheReferenceGives) {
   const auto seed = std::random_device{}();
   Runner runner;
@@ -145,12 +149,96 @@ TEST(Plan, RandomGraphsGiveWhatTheReferenceGives) {
     const auto want = runner.Run(*g, PlanMode::kReference, inputs, 1);
     ASSERT_TRUE(want.has_value()) << want.error().message << where;
     for (const int threads : {1, 2}) {
+      // As it is, and every possible chain in bands of one row.
+      runner.chains = round % 2 == 0 ? ChainOptions() : kChainAll;
       const auto got = runner.Run(*g, PlanMode::kFast, inputs, threads);
       ASSERT_TRUE(got.has_value()) << got.error().message << where;
       for (size_t i = 0; i < want->size(); ++i)
         ExpectClose((*got)[i].tensor, (*want)[i].tensor, where);
     }
   }
+}
+
+// Pointwise, depth-wise and pointwise with the residual over its own input: what a chain must not
+// spoil. Strides, dilation, padding and batches vary.
+std::unique_ptr<Graph> Block(int64_t batch, int64_t stride, int64_t dilation, Dims& input,
+                             bool read_twice) {
+  GraphBuilder b;
+  input = {batch, 5, 23, 19};
+  const ValueId x = b.Add("Relu", {b.Input(input)});
+  const ValueId wide =
+      b.Add("Relu", {b.Add("Conv", {x, b.Weights({17, 5, 1, 1}), b.Weights({17})})});
+  const ValueId deep =
+      b.Add("Conv", {wide, b.Weights({17, 1, 3, 3})},
+            {{"group", int64_t{17}},
+             {"strides", std::vector<int64_t>{stride, stride}},
+             {"dilations", std::vector<int64_t>{dilation, dilation}},
+             {"pads", std::vector<int64_t>{dilation, dilation, dilation, dilation}}});
+  ValueId y = b.Add("Conv", {deep, b.Weights({5, 17, 1, 1}), b.Weights({5})});
+  if (stride == 1) y = b.Add("Add", {y, x});
+  y = b.Add("Relu", {y});
+  return read_twice ? b.Finish({y, wide}) : b.Finish({y});
+}
+
+TEST(Chain, GivesWhatTheReferenceGivesInBandsOfAnyHeight) {
+  std::mt19937 rng(7);
+  Runner runner;
+  for (const int64_t batch : {1, 3})
+    for (const int64_t stride : {1, 2, 3})
+      for (const int64_t dilation : {1, 4})
+        for (const int64_t band_bytes : {1, 8000, 1 << 20}) {
+          Dims dims;
+          const auto g = Block(batch, stride, dilation, dims, false);
+          const std::vector<Tensor> x = {Random(dims, rng)};
+          const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
+          runner.chains = {0, band_bytes, 1 << 20, 2};
+          for (const int threads : {1, 2}) {
+            const auto got = runner.Run(*g, PlanMode::kFast, x, threads);
+            ASSERT_TRUE(want && got);
+            ExpectClose((*got)[0].tensor, (*want)[0].tensor,
+                        fmt::format("batch {} stride {} dilation {} band {} threads {}", batch,
+                                    stride, dilation, band_bytes, threads));
+          }
+        }
+}
+
+std::vector<std::string> Kernels(const Graph& g, const Dims& input, const ChainOptions& chains) {
+  ProgramContext context;
+  context.weights = MakeWeightCache();
+  context.chains = chains;
+  const auto plan = BuildPlan(g, std::vector<Type>{Type::Of(DType::kF32, input)}, context);
+  EXPECT_TRUE(plan.has_value());
+  std::vector<std::string> names;
+  for (const Step& s : (*plan)->steps) names.emplace_back(s.kernel->name());
+  return names;
+}
+bool HasChain(const std::vector<std::string>& kernels) {
+  return std::ranges::any_of(kernels, [](const auto& k) { return k.starts_with("chain "); });
+}
+
+TEST(Chain, TakesInWhatWouldSpillAndNothingElse) {
+  Dims dims;
+  const auto g = Block(1, 1, 1, dims, false);
+  EXPECT_TRUE(HasChain(Kernels(*g, dims, kChainAll)));
+  EXPECT_FALSE(HasChain(Kernels(*g, dims, {})));  // all of it fits the cache
+  ChainOptions light = kChainAll;
+  light.weight_bytes = 1;
+  EXPECT_FALSE(HasChain(Kernels(*g, dims, light)));
+}
+
+TEST(Chain, KeepsAnImageThatSomebodyElseReads) {
+  Dims dims;
+  const auto g = Block(1, 1, 1, dims, true);
+  for (const std::string& k : Kernels(*g, dims, kChainAll))
+    EXPECT_NE(k, "chain pointwise+depthwise+pointwise");
+  std::mt19937 rng(7);
+  Runner runner;
+  const std::vector<Tensor> x = {Random(dims, rng)};
+  const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
+  runner.chains = kChainAll;
+  const auto got = runner.Run(*g, PlanMode::kFast, x, 2);
+  ASSERT_TRUE(want && got);
+  for (size_t i = 0; i < 2; ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, "");
 }
 
 TEST(Plan, AnInputMayBeAnOutputAndAnOutputMayRepeat) {

@@ -5,6 +5,7 @@
 #include "kernels/conv.h"
 #include "kernels/depthwise.h"
 #include "kernels/transpose.h"
+#include "ops/band.h"
 
 namespace dunlin {
 namespace {
@@ -22,11 +23,18 @@ ConvGeometry GeometryOf(const ConvShape& s) {
   return g;
 }
 
+// Images of one plane: bands are rows of the height.
+bool IsFlat(const ConvGeometry& g) { return g.axis[0].in == 1 && g.axis[0].out == 1; }
+
+BandShape BandShapeOf(const ConvShape& s, const ConvGeometry& g) {
+  return {s.batch, g.axis[1], g.axis[2].in * s.channels, g.axis[2].out * s.outputs};
+}
+
 Result<Tensor> ZeroFloats(int64_t count) { return Tensor::Zeros(DType::kF32, {count}); }
 
 // Convolution as an indirect product, group by group.
 // Within 2 K 2^-24 sum |x||w| of the reference for sums of K terms.
-class IndirectKernel final : public Kernel {
+class IndirectKernel final : public Kernel, public BandKernel {
  public:
   ConvShape shape;
   ConvGeometry geometry;
@@ -57,6 +65,36 @@ class IndirectKernel final : public Kernel {
     }
   }
 
+  const BandKernel* bands() const override {
+    return packed.defined() && IsFlat(geometry) ? this : nullptr;
+  }
+  BandShape band_shape() const override { return BandShapeOf(shape, geometry); }
+  void RunBand(const BandArgs& band) const override {
+    const int64_t width = geometry.axis[2].out, most = ConvMaxRows(shape.taps());
+    for (int64_t group = 0; group < shape.group; ++group) {
+      const GemmArgs g = ArgsOf(group, packed.as<float>(), band.bias, band.residual, band.y);
+      for (int64_t m = band.begin * width; m < band.end * width; m += most)
+        ConvIndirect(panels, geometry, band.x + group * group_channels(), zeros.as<float>(), g, m,
+                     std::min(m + most, band.end * width), 0, panels.count);
+    }
+  }
+
+  GemmArgs ArgsOf(int64_t group, const float* weights, const float* bias, const float* residual,
+                  float* y) const {
+    const int64_t first = group * group_outputs();
+    GemmArgs g;
+    g.k = group_channels();
+    g.packed = weights + group * group_floats();
+    g.packed_rows = packed_rows();
+    g.c = y + first;
+    g.c_stride = shape.outputs;
+    g.epilogue.bias = bias == nullptr ? nullptr : bias + first;
+    g.epilogue.residual = residual == nullptr ? nullptr : residual + first;
+    g.epilogue.residual_stride = shape.outputs;
+    g.epilogue.activation = act;
+    return g;
+  }
+
   Status Run(RunContext& ctx) const override {
     const float* x = ctx.in(0).as<float>();
     const float* weights = packed.defined() ? packed.as<float>() : nullptr;
@@ -73,18 +111,9 @@ class IndirectKernel final : public Kernel {
     const int64_t per_group = split.items();
     ctx.ParallelFor(shape.group * per_group, split.grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t group = i / per_group, first = group * group_outputs();
+        const int64_t group = i / per_group;
         const GemmSplit::Item item = split.item(i % per_group);
-        GemmArgs g;
-        g.k = group_channels();
-        g.packed = weights + group * group_floats();
-        g.packed_rows = packed_rows();
-        g.c = y + first;
-        g.c_stride = shape.outputs;
-        g.epilogue.bias = bias == nullptr ? nullptr : bias + first;
-        g.epilogue.residual = residual == nullptr ? nullptr : residual + first;
-        g.epilogue.residual_stride = shape.outputs;
-        g.epilogue.activation = act;
+        const GemmArgs g = ArgsOf(group, weights, bias, residual, y);
         ConvIndirect(panels, geometry, x + group * group_channels(), zeros.as<float>(), g,
                      item.m_begin, item.m_end, item.panel_begin, item.panel_end);
       }
@@ -177,7 +206,7 @@ class RowTapKernel final : public Kernel {
 };
 
 // One kernel per channel.
-class DepthwiseKernel final : public Kernel {
+class DepthwiseKernel final : public Kernel, public BandKernel {
  public:
   ConvShape shape;
   ConvGeometry geometry;
@@ -197,22 +226,41 @@ class DepthwiseKernel final : public Kernel {
       for (int64_t c = 0; c < shape.channels; ++c) to[t * shape.channels + c] = w[c * taps + t];
   }
 
-  Status Run(RunContext& ctx) const override {
+  const BandKernel* bands() const override {
+    return packed.defined() && IsFlat(geometry) ? this : nullptr;
+  }
+  BandShape band_shape() const override { return BandShapeOf(shape, geometry); }
+  void RunBand(const BandArgs& band) const override {
+    DepthwiseArgs a = Args();
+    a.x = band.x;
+    a.weights = packed.as<float>();
+    if (band.bias != nullptr) a.bias = band.bias;
+    a.residual = band.residual;
+    a.y = band.y;
+    Depthwise(a, band.begin, band.end);
+  }
+
+  DepthwiseArgs Args() const {
     DepthwiseArgs a;
     a.geometry = geometry;
     a.channels = shape.channels;
+    a.zeros = a.bias = zeros.as<float>();
+    a.activation = act;
+    return a;
+  }
+
+  Status Run(RunContext& ctx) const override {
+    DepthwiseArgs a = Args();
     a.x = ctx.in(0).as<float>();
-    a.zeros = zeros.as<float>();
     if (packed.defined()) {
       a.weights = packed.as<float>();
     } else {
       Pack(ctx.in(1).as<float>(), static_cast<float*>(ctx.scratch()));
       a.weights = static_cast<const float*>(ctx.scratch());
     }
-    a.bias = ctx.has(2) ? ctx.in(2).as<float>() : a.zeros;
+    if (ctx.has(2)) a.bias = ctx.in(2).as<float>();
     a.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
     a.y = ctx.out(0).mut<float>();
-    a.activation = act;
     const int64_t rows = shape.batch * geometry.axis[0].out * geometry.axis[1].out;
     ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) { Depthwise(a, begin, end); });
     return {};
