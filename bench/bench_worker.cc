@@ -1,6 +1,6 @@
 // One model, loaded and warm, that runs when told to: Dunlin's side of bench/compare.py.
 //   bench_worker MODEL --threads N --input NAME=FILE.npy…
-// Prints "ready"; answers each line N on its input with the milliseconds of N runs, on one line.
+// Prints "ready MILLISECONDS" of loading; answers each line N on its input with the milliseconds of N runs, on one line.
 // tools/ort_worker.mjs speaks the same protocol for ONNX Runtime.
 #include <fmt/format.h>
 
@@ -60,10 +60,12 @@ Result<std::string> RunMany(Session& session, const std::vector<NamedTensor>& in
 
 Status Serve(int argc, char** argv) {
   const Arguments arguments = TRY(ParseArguments(argc, argv));
+  const auto start = std::chrono::steady_clock::now();
   const auto model = TRY(Model::Load(arguments.model));
   Session session = TRY(Session::Create(model, {.threads = arguments.threads}));
   TRY(session.Prepare(arguments.inputs));
-  std::cout << "ready" << std::endl;
+  const std::chrono::duration<double, std::milli> load = std::chrono::steady_clock::now() - start;
+  std::cout << fmt::format("ready {:.3f}", load.count()) << std::endl;
   for (int count = 0; std::cin >> count;) {
     std::cout << TRY(RunMany(session, arguments.inputs, count)) << std::endl;
   }

@@ -36,7 +36,7 @@ class Worker:
             words += ["--input", f"{name}={path}"]
         self.process = subprocess.Popen([str(word) for word in words], cwd=ROOT, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.read()
+        self.load_ms = float(self.read().split()[1])
 
     def read(self):
         line = self.process.stdout.readline()

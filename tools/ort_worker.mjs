@@ -2,7 +2,7 @@
 // Runs one model in ONNX Runtime: the peer in parity tests and benchmarks.
 //   ort_worker.mjs MODEL --threads N --input NAME=FILE.npy… [--output-dir DIR] [--optimisation all|disabled]
 // With --output-dir: runs once, writes DIR/<index>.npy and prints {"outputs": [names]}.
-// Otherwise prints "ready" and answers each line N on its input with the milliseconds of N runs, on one line.
+// Otherwise prints "ready MILLISECONDS" of loading and answers each line N on its input with the milliseconds of N runs, on one line.
 // bench/bench_worker.cc speaks the same protocol. ORT_MODULES names the folder that holds node_modules.
 import fs from 'node:fs';
 import path from 'node:path';
@@ -58,12 +58,14 @@ function parseArguments(words) {
 }
 
 const options = parseArguments(process.argv.slice(2));
+const begin = performance.now();
 const session = await ort.InferenceSession.create(options.model, {
   intraOpNumThreads: options.threads,
   interOpNumThreads: 1,
   graphOptimizationLevel: options.optimisation,
   logSeverityLevel: 3,
 });
+const loaded = performance.now() - begin;
 const feeds = Object.fromEntries(Object.entries(options.inputs).map(([name, file]) => [name, readNpy(file)]));
 
 if (options.outputDir) {
@@ -74,7 +76,7 @@ if (options.outputDir) {
   process.exit(0);
 }
 
-console.log('ready');
+console.log(`ready ${loaded.toFixed(3)}`);
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const times = [];
   for (let i = 0; i < Number(line); i++) {
