@@ -5,8 +5,8 @@
 
 Each round starts both engines anew, in turns, at one thread. Each process times its own load; its memory is read after
 the load and again after three runs: resident (VmRSS) and the part of it that no file backs (RssAnon), from
-/proc/PID/status. Loading ends when the first run would be as fast as any: weights are packed. ONNX Runtime's process
-holds Node too; the smallest model shows how much that is.
+/proc/PID/status. Loading ends when weights are packed: Dunlin does that for the first
+inputs, together with a first run, whose time is taken off again. ONNX Runtime's process holds Node too; the smallest model shows how much that is.
 """
 
 import argparse
@@ -31,13 +31,14 @@ def memory(pid):
     return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
 
 
-def start(command, path, inputs):
+def start(engine, path, inputs):
     """One life of a worker: milliseconds of loading, memory when loaded, memory after runs."""
-    worker = compare.Worker(command, path, 1, inputs)
+    worker = compare.Worker(COMMANDS[engine], path, 1, inputs)
     try:
         loaded = memory(worker.process.pid)
-        worker.run(3)
-        return worker.load_ms, loaded, memory(worker.process.pid)
+        run_ms = statistics.median(worker.run(3))
+        load_ms = worker.load_ms - (run_ms if engine == "dunlin" else 0)
+        return load_ms, loaded, memory(worker.process.pid)
     finally:
         worker.close()
 
@@ -52,8 +53,8 @@ def measure(entry, path, rounds):
             np.save(inputs[name], compare.make_input(spec, 1, generator))
         lives = {engine: [] for engine in COMMANDS}
         for _ in range(rounds):
-            for engine, command in COMMANDS.items():
-                lives[engine].append(start(command, path, inputs))
+            for engine in COMMANDS:
+                lives[engine].append(start(engine, path, inputs))
     median = lambda values: statistics.median(values)
     return {engine: {"load_ms": median(life[0] for life in found), "loaded": median(life[1][0] for life in found),
                      "ran": median(life[2][0] for life in found), "anonymous": median(life[2][1] for life in found)}

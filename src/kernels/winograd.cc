@@ -176,15 +176,11 @@ void OutputRange(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
   (g.m == 2 ? OutputTiles<2> : OutputTiles<4>)(g, s, s_tiles, begin, end, e, y);
 }
 
-}  // namespace dunlin::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
-namespace dunlin {
-HWY_EXPORT(InputRange);
-HWY_EXPORT(OutputRange);
-
-void WinogradWeights(const WinogradGeometry& g, const float* w, float* u) {
+// u = G k G^T in double, for a panel's outputs side by side: packing happens once, and the error of
+// the method should not begin here.
+template <int kM>
+void PackPanels(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
+                float* packed) {
   static constexpr double kTwo[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
   static constexpr double kFour[6][3] = {{1. / 4, 0, 0},
                                          {-1. / 6, -1. / 6, -1. / 6},
@@ -192,22 +188,66 @@ void WinogradWeights(const WinogradGeometry& g, const float* w, float* u) {
                                          {1. / 24, 1. / 12, 1. / 6},
                                          {1. / 24, -1. / 12, 1. / 6},
                                          {0, 0, 1}};
-  const auto* const to_points = g.m == 2 ? kTwo : kFour;
-  const int size = g.m + 2;
-  const int64_t point_stride = g.channels * g.outputs;
-  for (int64_t c = 0; c < g.channels; ++c)
-    for (int64_t o = 0; o < g.outputs; ++o) {
-      const float* const k = w + (o * g.channels + c) * 9;
-      float* to = u + c * g.outputs + o;
-      for (int i = 0; i < size; ++i) {
-        double row[3] = {};
-        for (int b = 0; b < 3; ++b)
-          for (int a = 0; a < 3; ++a) row[b] += to_points[i][a] * double(k[a * 3 + b]);
-        for (int j = 0; j < size; ++j, to += point_stride)
-          *to =
-              float(to_points[j][0] * row[0] + to_points[j][1] * row[1] + to_points[j][2] * row[2]);
+  constexpr const auto& kPoints = [&]() -> const auto& {
+    if constexpr (kM == 2)
+      return kTwo;
+    else
+      return kFour;
+  }
+  ();
+  constexpr int kSize = kM + 2;
+  constexpr int64_t kMost = 4 * HWY_MAX_BYTES / sizeof(float);  // columns of a panel
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> narrow;
+  using V = hn::Vec<decltype(d)>;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto dot = [&](const double* f, V a, V b, V c) HWY_ATTR {
+    return hn::MulAdd(hn::Set(d, f[0]), a,
+                      hn::MulAdd(hn::Set(d, f[1]), b, hn::Mul(hn::Set(d, f[2]), c)));
+  };
+  for (int64_t panel = 0; panel < panels.count; ++panel) {
+    const int64_t first = panels.first_vector(panel) * panels.lanes;
+    const int64_t width = panels.width(panel) * panels.lanes;
+    const int64_t cols = std::min(width, g.outputs - first);
+    HWY_ALIGN float k[9][kMost] = {};  // columns without an output stay zero
+    for (int64_t c = 0; c < g.channels; ++c) {
+      for (int64_t o = 0; o < cols; ++o) {
+        const float* from = w + ((first + o) * g.channels + c) * 9;
+        for (int t = 0; t < 9; ++t) k[t][o] = from[t];
+      }
+      float* const to = packed + first * g.channels + c * width;
+      for (int64_t o = 0; o < width; o += lanes) {
+        V in[9];
+        for (int t = 0; t < 9; ++t) in[t] = hn::PromoteTo(d, hn::LoadU(narrow, &k[t][o]));
+        for (int i = 0; i < kSize; ++i) {
+          const double* const f = kPoints[i];
+          const V r0 = dot(f, in[0], in[3], in[6]), r1 = dot(f, in[1], in[4], in[7]),
+                  r2 = dot(f, in[2], in[5], in[8]);
+          for (int j = 0; j < kSize; ++j)
+            hn::StoreU(hn::DemoteTo(narrow, dot(kPoints[j], r0, r1, r2)), narrow,
+                       to + (i * kSize + j) * panels.packed_floats(g.channels) + o);
+        }
       }
     }
+  }
+}
+void PackWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
+                 float* packed) {
+  (g.m == 2 ? PackPanels<2> : PackPanels<4>)(g, panels, w, packed);
+}
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace dunlin {
+HWY_EXPORT(InputRange);
+HWY_EXPORT(PackWeights);
+HWY_EXPORT(OutputRange);
+
+void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
+                     float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackWeights)(g, panels, w, packed);
 }
 
 void WinogradInput(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,

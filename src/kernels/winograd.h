@@ -28,8 +28,10 @@ struct WinogradGeometry {
   int64_t tiles() const { return batch * tile_rows() * tile_cols(); }
 };
 
-// Transforms the kernels w [outputs, channels, 3, 3] to u [points, channels, outputs].
-void WinogradWeights(const WinogradGeometry& g, const float* w, float* u);
+// Transforms the kernels w [outputs, channels, 3, 3] and packs them: one product of channels x
+// outputs after another, a point each.
+void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
+                     float* packed);
 
 // Input windows of tiles [begin, end) to v[(p * v_tiles + tile - begin) * channels]. `zeros` holds
 // `channels` zeros.

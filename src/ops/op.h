@@ -75,6 +75,14 @@ class SubgraphRunner {
   virtual Result<std::vector<RunValue>> Run(std::vector<RunValue> formal) = 0;
 };
 
+// What a kernel does with an input that is constant while it runs. What is packed is not read, and
+// needs no memory beside its packed form.
+enum class InputUse : uint8_t {
+  kNothing,
+  kBytes,  // read by memcpy, at any address
+  kValues,
+};
+
 // One prepared computation: packed weights and precomputed arguments inside. Immutable and
 // thread-safe; everything that changes lies in the RunContext.
 class Kernel {
@@ -83,6 +91,7 @@ class Kernel {
   virtual Status Run(RunContext& ctx) const = 0;
   virtual size_t scratch_bytes() const { return 0; }
   virtual std::string_view name() const = 0;  // "gemm.packed"
+  virtual InputUse uses(int input) const { return (void)input, InputUse::kValues; }
   // The same computation in bands of rows, if it can be had; see ops/band.h.
   virtual const BandKernel* bands() const { return nullptr; }
 };
@@ -96,6 +105,8 @@ class WeightCache {
   // must name everything the packing depends on besides the bytes. Thread-safe.
   virtual Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
                              const std::function<Result<Tensor>(const Tensor&)>& pack) = 0;
+  // Gives back memory that only packing needs.
+  virtual void Trim() {}
 };
 
 // What a lowering knows: all types are static (IsStatic) and layouts are decided.

@@ -28,6 +28,14 @@ GraphSize SizeOf(const Graph& g) {
   return size;
 }
 
+// Constants that folding and fusing left without a reader need no memory.
+void DropUnusedConstants(Graph& g) {
+  for (size_t v = 0; v < g.value_count(); ++v) {
+    GraphValue& x = g.value(ValueId(v));
+    if (x.is_constant() && !x.is_input && g.UseCount(ValueId(v)) == 0) x.constant = Tensor();
+  }
+}
+
 Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
   OptimizationReport report{SizeOf(g), {}};
   for (const Pass& p : passes) {
@@ -38,6 +46,7 @@ Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
     if (auto s = g.Verify(); !s) return FailAt(fmt::format("after pass {}", p.name), s.error());
 #endif
   }
+  DropUnusedConstants(g);
   return report;
 }
 

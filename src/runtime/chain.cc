@@ -50,6 +50,12 @@ class ChainKernel final : public Kernel {
   }
 
   std::string_view name() const override { return name_; }
+  InputUse uses(int input) const override {
+    const bool read = input == 0 || std::ranges::any_of(links_, [input](const Link& l) {
+                        return l.bias == input || l.residual == input;
+                      });
+    return read ? InputUse::kValues : InputUse::kNothing;
+  }
   size_t scratch_bytes() const override {
     return size_t(links_.back().shape.images * parts_ * part_floats_) * sizeof(float);
   }

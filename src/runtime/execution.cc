@@ -60,7 +60,10 @@ struct Execution::State {
       v.dims = s.type.dims;
       switch (s.kind) {
         case Slot::Kind::kConstant:
-          v.data = s.constant.raw();
+          // What is only packed stays in the file; memcpy reads it from there.
+          v.data = s.use == InputUse::kValues  ? s.constant.raw()
+                   : s.use == InputUse::kBytes ? const_cast<std::byte*>(s.constant.source())
+                                               : nullptr;
           break;
         case Slot::Kind::kInput:
           input_slots.emplace_back(int(i), s.index);

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <cstring>
+#include <set>
 #include <unordered_map>
 
 #include "passes/passes.h"
@@ -17,16 +19,39 @@ class Cache final : public WeightCache {
                      const std::function<Result<Tensor>(const Tensor&)>& pack) override {
     std::lock_guard lock(mutex_);
     const auto key =
-        std::make_pair(static_cast<const void*>(weight.raw()), recipe + ToString(weight.dims()));
+        std::make_pair(static_cast<const void*>(weight.source()), recipe + ToString(weight.dims()));
     const auto it = packed_.find(key);
     if (it != packed_.end()) return it->second.second;
-    Tensor t = TRY(pack(weight));
+    Tensor t = TRY(pack(TRY(Readable(weight))));
+    weight.buffer()->ReleasePages(weight.offset(), size_t(weight.bytes()));
+    if (auto file = Buffer::FileOf(weight.buffer())) files_.insert(std::move(file));
     packed_.emplace(key, std::make_pair(weight, t));
     return t;
   }
+  void Trim() override {
+    std::lock_guard lock(mutex_);
+    staging_ = nullptr;
+    // A fault of one weight may have brought in pages of another that was packed before.
+    for (const auto& file : files_) file->ReleasePages(0, file->bytes());
+    files_.clear();
+  }
 
  private:
+  // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
+  Result<Tensor> Readable(const Tensor& weight) {
+    if (!weight.buffer()->unaligned()) return weight;
+    const auto bytes = size_t(weight.bytes());
+    if (staging_ == nullptr || staging_->bytes() < bytes) {
+      staging_ = nullptr;
+      staging_ = TRY(Buffer::Allocate(bytes));
+    }
+    std::memcpy(staging_->data(), weight.source(), bytes);
+    return Tensor::Over(weight.dtype(), weight.dims(), staging_);
+  }
+
   std::mutex mutex_;
+  std::shared_ptr<Buffer> staging_;
+  std::set<std::shared_ptr<const Buffer>> files_;  // whose weights were packed since Trim()
   // The weight itself is kept too: its address is the key.
   std::map<std::pair<const void*, std::string>, std::pair<Tensor, Tensor>> packed_;
 };
@@ -61,7 +86,9 @@ class Builder {
     if (context_.mode == PlanMode::kFast)
       MergeChains(*plan_, pending_, context_.chains, context_.threads);
     AddOutputs();
+    NoteUses();
     TRY(PlaceMemory());
+    context_.weights->Trim();
     return std::shared_ptr<const Plan>(std::move(plan_));
   }
 
@@ -355,6 +382,19 @@ class Builder {
       }
       plan_->output_slots.push_back(s);
     }
+  }
+
+  // What the steps make of the constants.
+  void NoteUses() {
+    const auto note = [&](int s, InputUse use) {
+      if (s >= 0) slot(s).use = std::max(slot(s).use, use);
+    };
+    for (const Step& step : plan_->steps) {
+      for (size_t i = 0; i < step.inputs.size(); ++i)
+        note(step.inputs[i], step.kernel ? step.kernel->uses(int(i)) : InputUse::kValues);
+      for (const int s : step.captures) note(s, InputUse::kValues);
+    }
+    for (const int s : plan_->output_slots) note(s, InputUse::kValues);
   }
 
   Status PlaceMemory() {

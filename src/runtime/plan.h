@@ -35,6 +35,7 @@ struct Slot {
   int index = -1;
   int64_t offset = 0;
   Tensor constant;
+  InputUse use = InputUse::kNothing;  // of a constant, the most that any step makes of it
 };
 
 struct Step {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -61,7 +62,35 @@ std::optional<Dims> Broadcast(std::span<const int64_t> a, std::span<const int64_
   return out;
 }
 
+namespace {
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Pages of our own from the system, on a border of huge pages and asking for them: fewer page
+// faults while they are filled, fewer misses of the address cache while weights stream. Null when
+// there are none.
+void* MapPages(size_t bytes) {
+  if (bytes > SIZE_MAX - 2 * kHugePage) return nullptr;
+  void* p = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                   -1, 0);
+  if (p == MAP_FAILED) return nullptr;
+  auto* const begin = static_cast<std::byte*>(p);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  if (before > 0) ::munmap(begin, before);
+  const size_t page = size_t(::sysconf(_SC_PAGESIZE));
+  const size_t used = (bytes + page - 1) / page * page;
+  if (kHugePage > before + (used - bytes))
+    ::munmap(begin + before + used, kHugePage - before - (used - bytes));
+  ::madvise(begin + before, bytes, MADV_HUGEPAGE);  // a wish: without it the pages are small
+  return begin + before;
+}
+}  // namespace
+
 Result<std::shared_ptr<Buffer>> Buffer::Allocate(size_t bytes) {
+  if (bytes >= kHugePage) {
+    void* p = MapPages(bytes);
+    if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
+    return std::shared_ptr<Buffer>(new Buffer(Kind::kPages, static_cast<std::byte*>(p), bytes));
+  }
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   void* p = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);
   if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
@@ -92,6 +121,8 @@ Result<std::shared_ptr<Buffer>> Buffer::MapFile(const std::string& path) {
   ::close(fd);
   if (p == MAP_FAILED)
     return Fail(Code::kResourceExhausted, "{}: cannot map: {}", path, std::strerror(errno));
+  // A huge page of the file would count as resident as a whole for one row that is read of a table.
+  if (size > 0) ::madvise(p, size, MADV_NOHUGEPAGE);
   return std::shared_ptr<Buffer>(new Buffer(Kind::kMapped, static_cast<std::byte*>(p), size));
 }
 
@@ -103,8 +134,54 @@ std::shared_ptr<Buffer> Buffer::Borrow(void* data, size_t bytes,
   return b;
 }
 
+std::shared_ptr<Buffer> Buffer::Unaligned(std::shared_ptr<Buffer> file, size_t offset,
+                                          size_t bytes) {
+  DUNLIN_CHECK(offset <= file->bytes() && bytes <= file->bytes() - offset,
+               "bytes the file does not have");
+  auto b = std::shared_ptr<Buffer>(new Buffer(Kind::kUnaligned, file->data() + offset, bytes));
+  b->file_ = std::move(file);
+  b->file_offset_ = offset;
+  return b;
+}
+
+std::byte* Buffer::AlignedCopy() const {
+  std::call_once(once_, [&] {
+    auto copy = Allocate(bytes_);
+    if (!copy) throw std::bad_alloc();
+    if (bytes_ > 0) std::memcpy((*copy)->data(), data_, bytes_);
+    copy_ = std::move(*copy);
+    copied_.store(true);
+  });
+  return copy_->data();
+}
+
+std::shared_ptr<const Buffer> Buffer::FileOf(const std::shared_ptr<Buffer>& buffer) {
+  if (buffer == nullptr) return nullptr;
+  if (buffer->kind_ == Kind::kUnaligned) return FileOf(buffer->file_);
+  return buffer->kind_ == Kind::kMapped ? buffer : nullptr;
+}
+
+void Buffer::ReleasePages(size_t offset, size_t bytes) const {
+  if (kind_ == Kind::kUnaligned) return file_->ReleasePages(file_offset_ + offset, bytes);
+  if (kind_ != Kind::kMapped) return;
+  // With what a fault brings in around a byte (64 KiB by default). The map is read-only: what is
+  // read again comes from the file again.
+  constexpr uintptr_t kAround = 65536;
+  const auto page = uintptr_t(::sysconf(_SC_PAGESIZE));
+  const auto base = reinterpret_cast<uintptr_t>(data_), begin = base + offset;
+  const uintptr_t first = std::max(base, begin / kAround * kAround);
+  const uintptr_t last = std::min((base + bytes_ + page - 1) / page * page,
+                                  (begin + bytes + kAround - 1) / kAround * kAround);
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 Buffer::~Buffer() {
   switch (kind_) {
+    case Kind::kPages:
+      ::munmap(data_, bytes_);
+      break;
+    case Kind::kUnaligned:
+      break;
     case Kind::kHeap:
       std::free(data_);
       break;

@@ -2,8 +2,10 @@
 // TensorView: the same without ownership, for kernels.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -56,20 +58,40 @@ class Buffer {
   // Bytes that live as long as `owner`.
   static std::shared_ptr<Buffer> Borrow(void* data, size_t bytes,
                                         std::shared_ptr<const void> owner);
+  // Bytes of `file` that lie where their type cannot be read. data() copies them to an aligned
+  // place the first time it is called, and throws std::bad_alloc when there is no memory;
+  // source() does not.
+  static std::shared_ptr<Buffer> Unaligned(std::shared_ptr<Buffer> file, size_t offset,
+                                           size_t bytes);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
-  std::byte* data() const { return data_; }
+  std::byte* data() const { return kind_ == Kind::kUnaligned ? AlignedCopy() : data_; }
   size_t bytes() const { return bytes_; }
+  // The same bytes, at any address: to be read by memcpy.
+  const std::byte* source() const { return data_; }
+  // Whether data() would make a copy first.
+  bool unaligned() const { return kind_ == Kind::kUnaligned && !copied_.load(); }
+  // Nobody will read these bytes soon: where they are mapped from a file, memory gives them back.
+  void ReleasePages(size_t offset, size_t bytes) const;
+  // The map of a file that these bytes lie in; null when they lie in none.
+  static std::shared_ptr<const Buffer> FileOf(const std::shared_ptr<Buffer>& buffer);
 
  private:
-  enum class Kind : uint8_t { kHeap, kStrings, kMapped, kBorrowed };
+  enum class Kind : uint8_t { kHeap, kPages, kStrings, kMapped, kBorrowed, kUnaligned };
   Buffer(Kind kind, std::byte* data, size_t bytes) : kind_(kind), data_(data), bytes_(bytes) {}
+  std::byte* AlignedCopy() const;
   Kind kind_;
   std::byte* data_;
   size_t bytes_;
   std::shared_ptr<const void> owner_;
+  // Of kUnaligned: the file, where the bytes stand in it, and the copy once it is made.
+  std::shared_ptr<Buffer> file_;
+  size_t file_offset_ = 0;
+  mutable std::once_flag once_;
+  mutable std::atomic<bool> copied_{false};
+  mutable std::shared_ptr<Buffer> copy_;
 };
 
 // Always row-major. Cheap to copy: copies share the buffer.
@@ -126,6 +148,8 @@ class Tensor {
   }
   TensorView view() const { return {dtype_, Layout::kRowMajor, dims_, raw()}; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
+  // The same bytes, at any address: to be read by memcpy. Never makes a copy, as raw() may.
+  const std::byte* source() const { return buffer_ ? buffer_->source() + offset_ : nullptr; }
   size_t offset() const { return offset_; }
   // The same bytes under other extents of equal count (checked).
   Tensor Reshaped(const Dims& dims) const;

@@ -273,9 +273,7 @@ Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims&
                 t.name(), location, offset + bytes);
   if (bytes > 0 && offset % (DTypeBits(dtype) / 8 ? DTypeBits(dtype) / 8 : 1) == 0)
     return Tensor::Over(dtype, dims, file, size_t(offset));
-  Tensor out = TRY(Tensor::Create(dtype, dims));
-  std::memcpy(out.raw(), file->data() + offset, size_t(bytes));
-  return out;
+  return Tensor::Over(dtype, dims, Buffer::Unaligned(file, size_t(offset), size_t(bytes)));
 }
 
 }  // namespace
@@ -307,6 +305,8 @@ Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source
       const auto address = reinterpret_cast<uintptr_t>(source.backing->data() + raw->offset);
       if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0)
         return Tensor::Over(dtype, dims, source.backing, raw->offset);
+      return Tensor::Over(dtype, dims,
+                          Buffer::Unaligned(source.backing, raw->offset, size_t(bytes)));
     }
     Tensor out = TRY(Tensor::Create(dtype, dims));
     const void* from = stripped ? static_cast<const void*>(source.backing->data() + raw->offset)

@@ -52,6 +52,9 @@ class IndirectKernel final : public Kernel, public BandKernel {
   std::string_view name() const override {
     return geometry.pointwise() ? "conv.pointwise" : "conv.indirect";
   }
+  InputUse uses(int input) const override {
+    return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
+  }
   size_t scratch_bytes() const override {
     return packed.defined() ? 0 : size_t(shape.group * group_floats()) * sizeof(float);
   }
@@ -142,6 +145,9 @@ class RowTapKernel final : public Kernel {
   int64_t image_rows() const { return geometry.axis[0].in * geometry.axis[1].in; }
 
   std::string_view name() const override { return "conv.row_taps"; }
+  InputUse uses(int input) const override {
+    return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
+  }
   size_t scratch_bytes() const override {
     return size_t(shape.batch * image_rows() * row_floats) * sizeof(float);
   }
@@ -216,6 +222,9 @@ class DepthwiseKernel final : public Kernel, public BandKernel {
   int64_t grain = 1;
 
   std::string_view name() const override { return "conv.depthwise"; }
+  InputUse uses(int input) const override {
+    return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
+  }
   size_t scratch_bytes() const override {
     return packed.defined() ? 0 : size_t(shape.taps() * shape.channels) * sizeof(float);
   }

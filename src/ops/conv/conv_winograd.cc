@@ -48,6 +48,9 @@ class WinogradKernel final : public Kernel {
   float error() const { return packed.as<float>()[packed_floats()]; }
 
   std::string_view name() const override { return label; }
+  InputUse uses(int input) const override {
+    return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
+  }
   size_t scratch_bytes() const override {
     return size_t(std::max<int64_t>(1, lists) * chunk_floats()) * sizeof(float);
   }
@@ -109,14 +112,9 @@ class WinogradKernel final : public Kernel {
   }
 
   Result<Tensor> Pack(const Tensor& w) const {
-    const int64_t c = geometry.channels, o = geometry.outputs;
-    Tensor u = TRY(Tensor::Create(DType::kF32, {geometry.points() * c * o}));
-    WinogradWeights(geometry, w.as<float>(), u.mut<float>());
     Tensor result = TRY(Tensor::Create(DType::kF32, {packed_floats() + 1}));
     float* const to = result.mut<float>();
-    for (int64_t p = 0; p < geometry.points(); ++p)
-      PackGemm(panels, {u.as<float>() + p * c * o, 1, c, 0, o, 1}, 0, panels.count,
-               to + p * point_floats());
+    WinogradWeights(geometry, panels, w.as<float>(), to);
     to[packed_floats()] = MeasureError(w.as<float>(), to);
     return result;
   }

@@ -69,6 +69,9 @@ class GatherKernel final : public Kernel {
     return {};
   }
   std::string_view name() const override { return "gather.rows"; }
+  InputUse uses(int input) const override {
+    return input == 0 ? InputUse::kBytes : InputUse::kValues;
+  }
 
  private:
   Around around_;

@@ -64,6 +64,9 @@ class ProductKernel final : public Kernel {
     }
     return "gemm";
   }
+  InputUse uses(int input) const override {
+    return input == 1 && right == Right::kPacked ? InputUse::kNothing : InputUse::kValues;
+  }
   size_t scratch_bytes() const override { return size_t(scratch_floats) * sizeof(float); }
 
   Status Run(RunContext& ctx) const override {
