@@ -20,6 +20,34 @@ Inside InsideOf(const ConvAxis& a, int64_t k) {
   return {std::min(first, a.out), std::max(last, std::min(first, a.out))};
 }
 
+// The arguments for output pixels [m_begin, m_end).
+GemmArgs AtPixel(GemmArgs a, int64_t m_begin, int64_t m_end) {
+  a.m = m_end - m_begin;
+  a.c += m_begin * a.c_stride;
+  if (a.epilogue.residual != nullptr) a.epilogue.residual += m_begin * a.epilogue.residual_stride;
+  return a;
+}
+
+// Calls multiply for as many taps at once as there are pointers for.
+template <class F>
+void ForTaps(const ConvGeometry& g, const float* x, const float* zeros, GemmArgs a, int64_t m_begin,
+             const F& multiply) {
+  if (a.m == 0) return;
+  const float* rows[kPointers];
+  const int64_t taps = g.taps();
+  const int64_t taps_at_once = std::max<int64_t>(1, kPointers / a.m);
+  a.rows = rows;
+  a.row_stride = a.m;
+  for (int64_t t = 0; t < taps; t += taps_at_once) {
+    a.taps = std::min(taps_at_once, taps - t);
+    FillConvRows(g, x, zeros, m_begin, m_begin + a.m, t, t + a.taps, rows, a.row_stride);
+    a.first_row = t * a.k;
+    a.first = t == 0;
+    a.last = t + a.taps == taps;
+    multiply(a);
+  }
+}
+
 }  // namespace
 
 void FillConvRows(const ConvGeometry& g, const float* x, const float* zeros, int64_t m_begin,
@@ -62,29 +90,30 @@ int64_t ConvMaxRows(int64_t taps) { return std::max<int64_t>(48, kPointers / tap
 void ConvIndirect(const GemmPanels& panels, const ConvGeometry& g, const float* x,
                   const float* zeros, const GemmArgs& args, int64_t m_begin, int64_t m_end,
                   int64_t begin, int64_t end) {
-  GemmArgs a = args;
-  a.m = m_end - m_begin;
-  if (a.m == 0) return;
-  a.c = args.c + m_begin * args.c_stride;
-  if (args.epilogue.residual != nullptr)
-    a.epilogue.residual += m_begin * args.epilogue.residual_stride;
-  if (g.pointwise()) {
-    GemmStrided(panels, a, x + m_begin * g.pixel_stride, g.pixel_stride, begin, end);
+  if (!g.pointwise()) {
+    ForTaps(g, x, zeros, AtPixel(args, m_begin, m_end), m_begin,
+            [&](const GemmArgs& a) { Gemm(panels, a, begin, end); });
     return;
   }
-  const float* rows[kPointers];
-  const int64_t taps = g.taps();
-  const int64_t taps_at_once = std::max<int64_t>(1, kPointers / a.m);
-  a.rows = rows;
-  a.row_stride = a.m;
-  for (int64_t t = 0; t < taps; t += taps_at_once) {
-    a.taps = std::min(taps_at_once, taps - t);
-    FillConvRows(g, x, zeros, m_begin, m_end, t, t + a.taps, rows, a.row_stride);
-    a.first_row = t * a.k;
-    a.first = t == 0;
-    a.last = t + a.taps == taps;
-    Gemm(panels, a, begin, end);
-  }
+  GemmStrided(panels, AtPixel(args, m_begin, m_end), x + m_begin * g.pixel_stride, g.pixel_stride,
+              begin, end);
+}
+
+void ConvIndirectGroups(const GemmPanels& panels, const ConvGeometry& g, const float* x,
+                        const float* zeros, const GemmArgs& args, const ConvGroups& groups,
+                        int64_t m_begin, int64_t m_end, int64_t group_begin, int64_t group_end) {
+  ForTaps(g, x, zeros, AtPixel(args, m_begin, m_end), m_begin, [&](GemmArgs a) {
+    const GemmArgs first = a;
+    for (int64_t i = group_begin; i < group_end; ++i) {
+      a.a_first = i * a.k;
+      a.packed = first.packed + i * groups.packed_floats;
+      a.c = first.c + i * groups.outputs;
+      if (a.epilogue.bias != nullptr) a.epilogue.bias = first.epilogue.bias + i * groups.outputs;
+      if (a.epilogue.residual != nullptr)
+        a.epilogue.residual = first.epilogue.residual + i * groups.outputs;
+      Gemm(panels, a, 0, panels.count);
+    }
+  });
 }
 
 }  // namespace dunlin

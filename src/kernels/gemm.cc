@@ -82,7 +82,7 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
     ForEachBlock(g, block_rows, [&](int64_t tap, int64_t taps, int64_t k0, int64_t k) {
       const bool last_block = g.last && tap + taps == g.taps && k0 + k == g.k;
       t.taps = size_t(taps);
-      t.k_begin = size_t(k0);
+      t.k_begin = size_t(g.a_first + k0);
       t.k = size_t(k);
       t.b = b + (tap * g.k + k0) * b_stride;
       t.accumulate = !first_block;

@@ -58,8 +58,9 @@ struct GemmEpilogue {
 struct GemmArgs {
   const float* const* rows = nullptr;  // rows[t * row_stride + m]
   int64_t row_stride = 0;
-  int64_t taps = 1;  // of this call
-  int64_t k = 0;     // floats per tap
+  int64_t a_first = 0;  // floats of every row ahead of those that are used
+  int64_t taps = 1;     // of this call
+  int64_t k = 0;        // floats per tap
   int64_t m = 0;
   const float* packed = nullptr;
   int64_t packed_rows = 0;  // taps * k of the whole B

@@ -17,6 +17,8 @@ using google::protobuf::io::CodedInputStream;
 constexpr uint32_t kModelGraph = 7, kGraphInitializer = 5, kTensorRawData = 9;
 // Smaller tensors are cheaper to parse than to patch around.
 constexpr size_t kStripBytes = 1024;
+// Smaller ones are copied: one that is read keeps a large page of the file in memory.
+constexpr int64_t kMapBytes = 65536;
 
 struct Field {
   uint32_t number = 0;
@@ -301,7 +303,7 @@ Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source
     if (dtype == DType::kString || have != size_t(bytes))
       return Fail(Code::kInvalidArgument, "tensor '{}' {}{} needs {} bytes, the file holds {}",
                   t.name(), DTypeName(dtype), ToString(dims), bytes, have);
-    if (stripped && dtype != DType::kBool) {
+    if (stripped && dtype != DType::kBool && bytes >= kMapBytes) {
       const auto address = reinterpret_cast<uintptr_t>(source.backing->data() + raw->offset);
       if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0)
         return Tensor::Over(dtype, dims, source.backing, raw->offset);

@@ -74,28 +74,35 @@ class IndirectKernel final : public Kernel, public BandKernel {
   BandShape band_shape() const override { return BandShapeOf(shape, geometry); }
   void RunBand(const BandArgs& band) const override {
     const int64_t width = geometry.axis[2].out, most = ConvMaxRows(shape.taps());
-    for (int64_t group = 0; group < shape.group; ++group) {
-      const GemmArgs g = ArgsOf(group, packed.as<float>(), band.bias, band.residual, band.y);
-      for (int64_t m = band.begin * width; m < band.end * width; m += most)
-        ConvIndirect(panels, geometry, band.x + group * group_channels(), zeros.as<float>(), g, m,
-                     std::min(m + most, band.end * width), 0, panels.count);
-    }
+    const GemmArgs g = Args(packed.as<float>(), band.bias, band.residual, band.y);
+    for (int64_t m = band.begin * width; m < band.end * width; m += most)
+      Multiply(band.x, g, 0, shape.group,
+               {m, std::min(m + most, band.end * width), 0, panels.count});
   }
 
-  GemmArgs ArgsOf(int64_t group, const float* weights, const float* bias, const float* residual,
-                  float* y) const {
-    const int64_t first = group * group_outputs();
+  GemmArgs Args(const float* weights, const float* bias, const float* residual, float* y) const {
     GemmArgs g;
     g.k = group_channels();
-    g.packed = weights + group * group_floats();
+    g.packed = weights;
     g.packed_rows = packed_rows();
-    g.c = y + first;
+    g.c = y;
     g.c_stride = shape.outputs;
-    g.epilogue.bias = bias == nullptr ? nullptr : bias + first;
-    g.epilogue.residual = residual == nullptr ? nullptr : residual + first;
+    g.epilogue.bias = bias;
+    g.epilogue.residual = residual;
     g.epilogue.residual_stride = shape.outputs;
     g.epilogue.activation = act;
     return g;
+  }
+
+  void Multiply(const float* x, const GemmArgs& g, int64_t group_begin, int64_t group_end,
+                const GemmSplit::Item& item) const {
+    if (shape.group == 1)
+      ConvIndirect(panels, geometry, x, zeros.as<float>(), g, item.m_begin, item.m_end,
+                   item.panel_begin, item.panel_end);
+    else
+      ConvIndirectGroups(panels, geometry, x, zeros.as<float>(), g,
+                         {group_outputs(), group_floats()}, item.m_begin, item.m_end, group_begin,
+                         group_end);
   }
 
   Status Run(RunContext& ctx) const override {
@@ -111,14 +118,13 @@ class IndirectKernel final : public Kernel, public BandKernel {
     float* const y = ctx.out(0).mut<float>();
     const float* const bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
     const float* const residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
-    const int64_t per_group = split.items();
-    ctx.ParallelFor(shape.group * per_group, split.grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t group = i / per_group;
-        const GemmSplit::Item item = split.item(i % per_group);
-        const GemmArgs g = ArgsOf(group, weights, bias, residual, y);
-        ConvIndirect(panels, geometry, x + group * group_channels(), zeros.as<float>(), g,
-                     item.m_begin, item.m_end, item.panel_begin, item.panel_end);
+    const GemmArgs g = Args(weights, bias, residual, y);
+    // The groups of an item share the pointers to its pixels.
+    ctx.ParallelFor(split.items() * shape.group, split.grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end;) {
+        const int64_t group = i % shape.group, groups = std::min(shape.group - group, end - i);
+        Multiply(x, g, group, group + groups, split.item(i / shape.group));
+        i += groups;
       }
     });
     return {};
@@ -308,7 +314,8 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
   k->panels = MakeGemmPanels(k->group_outputs());
   k->split = SplitGemm(k->panels, shape.group, shape.batch * shape.out_pixels(), k->packed_rows(),
                        ConvMaxRows(shape.taps()), ctx.threads());
-  k->zeros = TRY(ZeroFloats(k->group_channels()));
+  if (shape.group > 1) k->split.panel_step = k->panels.count, k->split.panel_items = 1;
+  k->zeros = TRY(ZeroFloats(shape.channels));
   if (const Tensor* w = ctx.value(1)) {
     const std::string recipe = fmt::format(
         "conv lanes {} panels {} group {} outputs {} channels {} taps {}", k->panels.lanes,
