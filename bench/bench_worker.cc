@@ -1,7 +1,7 @@
 // One model, loaded and warm, that runs when told to: Dunlin's side of bench/compare.py.
 //   bench_worker MODEL --threads N --input NAME=FILE.npy…
-// Prints "ready MILLISECONDS" of loading; answers each line N on its input with the milliseconds of N runs, on one line.
-// tools/ort_worker.mjs speaks the same protocol for ONNX Runtime.
+// Prints "ready MILLISECONDS" of loading; answers each line N on its input with the milliseconds of
+// N runs, on one line. tools/ort_worker.mjs speaks the same protocol for ONNX Runtime.
 #include <fmt/format.h>
 
 #include <chrono>
