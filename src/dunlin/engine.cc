@@ -96,6 +96,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
                                                   std::shared_ptr<Buffer> backing,
                                                   const std::string& dir,
                                                   const LoadOptions& options) {
+  BestSimdTarget();  // before weights are packed for it
   ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
   auto impl = std::make_unique<Impl>();
   const Graph& g = *m.graph;

@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "kernels/gemm.h"
+#include "kernels/simd_targets.h"
 #include "tensor/tensor.h"
 
 namespace dunlin {
@@ -15,6 +16,9 @@ namespace dunlin {
 inline double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
+
+// Before anything runs, so that DUNLIN_SIMD counts.
+inline const std::string simd_target = BestSimdTarget();
 
 inline double PeakFlops() {
   static const double peak = [] {

@@ -297,6 +297,17 @@ class Inspect(Case):
         self.assertEqual(names, sorted(names))
 
 
+class Simd(Case):
+    def test_the_environment_chooses_an_instruction_set(self):
+        told = lambda name: subprocess.run([DUNLIN, "bench", TINY, "--json", "--seconds", "0"], capture_output=True, text=True,
+                                           env={**os.environ, "DUNLIN_SIMD": name}, check=True)
+        best = json.loads(told("").stdout)["simd"]
+        self.assertEqual(json.loads(told("SSE4").stdout)["simd"], "SSE4")
+        wrong = told("AVX99")
+        self.assertEqual(json.loads(wrong.stdout)["simd"], best)
+        self.assertIn("AVX99", wrong.stderr)
+
+
 class Optimize(Case):
     def test_every_pass_is_reported_under_its_stage(self):
         report = json.loads(self.succeeds("optimize", TINY, "--json"))
