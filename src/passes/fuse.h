@@ -12,6 +12,9 @@ std::span<const Rule> ChainRules();
 std::span<const Rule> LateChainRules();
 // Scales, shifts and pads into convolutions; biases, scales and transposes into matrix products.
 std::span<const Rule> ConvolutionRules();
+// Softmax of a product times another, with what stands around it, into attention. Needs known
+// shapes.
+std::span<const Rule> AttentionRules();
 // Residual sums and activations into what made their operand.
 std::span<const Rule> EpilogueRules();
 

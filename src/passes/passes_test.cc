@@ -121,6 +121,37 @@ TEST(Fuse, ConvTakesBatchNormScaleShiftResidualAndActivation) {
   EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y})})), (Counts{{"FusedConv", 1}}));
 }
 
+// softmax(0.5 Q K^T + mask) V of projections [1, S, 2 heads, 3], as exporters write it.
+struct AttentionGraph {
+  GraphBuilder b;
+  ValueId weights, result;
+  explicit AttentionGraph(int64_t key_heads = 2) {
+    const auto heads = [&](int64_t rows, std::vector<int64_t> perm, int64_t count = 2) {
+      return b.Add("Transpose", {b.Input({1, rows, count, 3})}, {{"perm", std::move(perm)}});
+    };
+    const ValueId q = heads(4, {0, 2, 1, 3}), k = heads(5, {0, 2, 3, 1}, key_heads);
+    const ValueId scores = b.Add("Mul", {b.Add("MatMul", {q, k}), b.Scalar(0.5f)});
+    weights = b.Add("Softmax", {b.Add("Add", {scores, b.Input({1, 1, 1, 5})})});
+    result = b.Add("Transpose", {b.Add("MatMul", {weights, heads(5, {0, 2, 1, 3})})},
+                   {{"perm", std::vector<int64_t>{0, 2, 1, 3}}});
+  }
+};
+
+TEST(Fuse, AttentionBecomesOneStepWithItsTransposes) {
+  AttentionGraph a;
+  EXPECT_EQ(Optimised(a.b.Finish({a.result})), (Counts{{"Attention", 1}}));
+}
+
+TEST(Fuse, AttentionWhoseWeightsAreReadStaysApart) {
+  AttentionGraph a;
+  EXPECT_EQ(Optimised(a.b.Finish({a.result, a.weights})).count("Attention"), 0u);
+}
+
+TEST(Fuse, AttentionWithSharedKeyHeadsStaysApart) {
+  AttentionGraph a(1);
+  EXPECT_EQ(Optimised(a.b.Finish({a.result})).count("Attention"), 0u);
+}
+
 TEST(Fuse, ConvWhoseResultIsUsedTwiceKeepsIt) {
   GraphBuilder b;
   const ValueId y = Conv(b, b.Input({1, 3, 8, 8}));

@@ -241,6 +241,37 @@ TEST(Chain, KeepsAnImageThatSomebodyElseReads) {
   for (size_t i = 0; i < 2; ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, "");
 }
 
+// Attention as exporters write it, with a mask that fills: constant, constant with a row of its
+// own, or an input.
+TEST(Plan, AttentionGivesWhatItsPartsGive) {
+  std::mt19937 rng(3);
+  Runner runner;
+  for (const int filled : {0, 1, 2, 3}) {
+    GraphBuilder b;
+    const Dims dims{2, 7, 3, 8};
+    const auto heads = [&](std::vector<int64_t> perm) {
+      return b.Add("Transpose", {b.Input(dims)}, {{"perm", std::move(perm)}});
+    };
+    const ValueId q = heads({0, 2, 1, 3}), k = heads({0, 2, 3, 1}), v = heads({0, 2, 1, 3});
+    ValueId scores = b.Add("Div", {b.Add("MatMul", {q, k}), b.Scalar(2.5f)});
+    Tensor holes = *Tensor::Create(DType::kBool, {7, 7});
+    for (int64_t i = 0; i < 49; ++i) holes.mut<bool>()[i] = i % 7 > i / 7 || (filled == 2 && i < 7);
+    if (filled > 0)
+      scores = b.Add("Where", {filled == 3 ? b.Input({7, 7}, DType::kBool) : b.Const(holes),
+                               b.Scalar(-1e9f), scores});
+    const auto g = b.Finish({b.Add("Transpose", {b.Add("MatMul", {b.Add("Softmax", {scores}), v})},
+                                   {{"perm", std::vector<int64_t>{0, 2, 1, 3}}})});
+    std::vector<Tensor> x = {Random(dims, rng), Random(dims, rng), Random(dims, rng)};
+    if (filled == 3) x.push_back(holes);
+    const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
+    for (const int threads : {1, 2}) {
+      const auto got = runner.Run(*g, PlanMode::kFast, x, threads);
+      ASSERT_TRUE(want && got);
+      ExpectClose((*got)[0].tensor, (*want)[0].tensor, fmt::format("mask {}", filled));
+    }
+  }
+}
+
 TEST(Plan, AnInputMayBeAnOutputAndAnOutputMayRepeat) {
   GraphBuilder b;
   const ValueId x = b.Input({2, 2});
