@@ -38,8 +38,7 @@ class ChainKernel final : public Kernel {
     parts_ = std::clamp<int64_t>(CeilDiv(threads, last.images), 1,
                                  std::max<int64_t>(1, rows / options.least_part_rows));
     band_ = CeilDiv(rows, parts_);
-    while (band_ > 1 && Layout(band_) * int64_t(sizeof(float)) > options.band_bytes)
-      band_ = (band_ + 1) / 2;
+    while (band_ > 1 && TouchedBytes(band_) > options.band_bytes) band_ = (band_ + 1) / 2;
     part_floats_ = Layout(band_);
     name_ = "chain";
     for (const Link& l : links_) {
@@ -67,7 +66,20 @@ class ChainKernel final : public Kernel {
   }
 
  private:
-  // Lays out the rows of every link for bands of so many rows of the last; floats in all.
+  // What a band after the first touches: of every link its new rows, and those kept from before.
+  int64_t TouchedBytes(int64_t band) const {
+    int64_t floats = 0, fresh = band;
+    for (size_t l = links_.size() - 1; l > 0; --l) {
+      const ConvAxis& a = links_[l].shape.rows;
+      const int64_t kept = std::max<int64_t>(0, (a.kernel - 1) * a.dilation + 1 - a.stride);
+      fresh = std::min(a.in, fresh * a.stride);
+      floats += std::min(a.in, fresh + kept) * links_[l].shape.in_row_floats;
+    }
+    return floats * int64_t(sizeof(float));
+  }
+
+  // Lays out the rows of every link for bands of so many rows of the last; floats in all. The first
+  // band needs most, as nothing is kept from before.
   int64_t Layout(int64_t band) {
     int64_t floats = 0, rows = band;
     for (size_t l = links_.size() - 1; l > 0; --l) {
@@ -89,7 +101,10 @@ class ChainKernel final : public Kernel {
     std::vector<Rows> have(links_.size()), need(links_.size());
     for (int64_t b = rows * part / parts_; b < part_end; b += band_) {
       need[last] = {b, std::min(part_end, b + band_)};
-      for (size_t l = last; l > 0; --l) need[l - 1] = InputRows(links_[l].shape.rows, need[l]);
+      // Rows that a link has already ask nothing more of the one before.
+      for (size_t l = last; l > 0; --l)
+        need[l - 1] =
+            InputRows(links_[l].shape.rows, {std::max(need[l].begin, have[l].end), need[l].end});
       for (size_t l = 0; l <= last; ++l) {
         if (l < last) KeepRows(links_[l], scratch, have[l], need[l]);
         RunLink(ctx, l, image, scratch, l > 0 ? have[l - 1].begin : 0, need[l], have[l]);

@@ -68,7 +68,7 @@ struct ChainOptions {
   // two steps by itself.
   int64_t spill_bytes = int64_t{768} << 10;
   // The bands of one thread, and the weights that every band reads again, share that cache.
-  int64_t band_bytes = int64_t{256} << 10;
+  int64_t band_bytes = int64_t{512} << 10;
   int64_t weight_bytes = int64_t{512} << 10;
   // Neighbouring parts of an image both make the rows where they meet: with fewer rows than this
   // that costs more than sharing the image gains.

@@ -202,6 +202,34 @@ TEST(Chain, GivesWhatTheReferenceGivesInBandsOfAnyHeight) {
         }
 }
 
+// Windows that overlap again and again: a link keeps rows for the next one, which keeps others.
+TEST(Chain, KeepsRowsForEveryLinkOfALongOne) {
+  std::mt19937 rng(11);
+  for (const int64_t stride : {1, 2, 4}) {
+    GraphBuilder b;
+    const Dims dims = {2, 6, 37, 9};
+    ValueId v = b.Add("Relu", {b.Input(dims)});
+    for (int i = 0; i < 3; ++i) {
+      v = b.Add("Conv", {v, b.Weights({6, 6, 1, 1}), b.Weights({6})});
+      v = b.Add("Conv", {v, b.Weights({6, 1, 3, 3})},
+                {{"group", int64_t{6}},
+                 {"strides", std::vector<int64_t>{i == 1 ? stride : 1, 1}},
+                 {"pads", std::vector<int64_t>{1, 1, 1, 1}}});
+    }
+    const auto g = b.Finish({v});
+    const std::vector<Tensor> x = {Random(dims, rng)};
+    Runner runner;
+    const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
+    for (const int64_t band_bytes : {1, 6000, 20000}) {
+      runner.chains = {0, band_bytes, 1 << 20, 2};
+      const auto got = runner.Run(*g, PlanMode::kFast, x, 2);
+      ASSERT_TRUE(want && got);
+      ExpectClose((*got)[0].tensor, (*want)[0].tensor,
+                  fmt::format("stride {} band {}", stride, band_bytes));
+    }
+  }
+}
+
 std::vector<std::string> Kernels(const Graph& g, const Dims& input, const ChainOptions& chains) {
   ProgramContext context;
   context.weights = MakeWeightCache();
