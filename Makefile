@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 PRESET ?= release
 .DEFAULT_GOAL := help
-.PHONY: help run test build bench format lint tidy asan fuzz clean
+.PHONY: help run test build bench report format lint tidy asan fuzz clean
 
 help:
 	@printf '%s\n' \
@@ -13,6 +13,7 @@ help:
 	  '  make test     install what is missing, build, run every test' '' \
 	  '  make build    the Release binary at build/release/dunlin' \
 	  '  make bench    compare with ONNX Runtime: table of ratios (MODELS="resnet50 minilm" to choose)' \
+	  '  make report   measure every model against ONNX Runtime, write docs/performance.md' \
 	  '  make format   lay out the sources with clang-format' \
 	  '  make lint     format, layers, sizes, headers' \
 	  '  make tidy     clang-tidy over all sources (slow)' \
@@ -33,7 +34,15 @@ build:
 bench:
 	@tools/setup.sh build run bench
 	@tools/build.sh release dunlin bench_worker
+	@tools/fetch_ort.sh
 	@/usr/bin/python3 bench/compare.py $(MODELS)
+
+report:
+	@tools/setup.sh build run bench
+	@tools/build.sh release dunlin bench_worker
+	@tools/fetch_ort.sh
+	@build/release/dunlin models fetch --all --dir build/models
+	@/usr/bin/python3 bench/report.py
 
 format:
 	@tools/setup.sh lint
