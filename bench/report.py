@@ -17,6 +17,8 @@ import matplotlib
 import numpy as np
 
 import compare
+import load
+import shared_cores
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "dunlin"  # the same data, the same file
@@ -87,7 +89,7 @@ def ratio_table(rows, batch, threads):
     return "\n".join([*lines, f"| geometric mean of {len(models)} |{means} | |"])
 
 
-def page(rows, failed, threads, batches):
+def page(rows, failed, threads, batches, loads, shared):
     text = f"""# Performance
 
 Written by `make report`: time of ONNX Runtime over time of Dunlin, in fp32, at the same number of threads. Above 1, Dunlin is faster.
@@ -102,6 +104,20 @@ inputs stand in `bench/models.json`.
 """
     for batch in batches:
         text += f"\n## Batch {batch}\n\n{ratio_table(rows, batch, threads)}\n"
+    text += f"""
+## Loading
+
+As `bench/load.py` measures it: median of several processes each. Memory is MiB; resident memory includes pages of the model's file that the
+kernel keeps in its cache, anonymous memory does not. ONNX Runtime's process holds Node too, which the smallest model shows.
+
+{load.table(loads)}
+
+## Two processes on the same cores
+
+As `bench/shared_cores.py` measures it: perfect sharing is two processes of one thread each.
+
+{shared}
+"""
     if failed:
         text += "\nNot measured:\n\n" + "".join(f"- {line}\n" for line in failed)
     return text
@@ -122,9 +138,14 @@ def main():
     rows, failed = compare.measure_all(entries, args.samples.resolve(), args.threads, args.batch, args.rounds)
     if not rows:
         parser.error("nothing was measured: " + "; ".join(failed or ["no such model"]))
+    chosen = {entry["name"]: entry for entry in entries}
+    loads = load.measure_all([chosen[name] for name in load.MODELS if name in chosen], args.samples.resolve(), args.rounds)
+    entry = chosen.get("mobilenet_v2", entries[0])
+    shared = shared_cores.table(entry["name"], shared_cores.measure(
+        entry, compare.model_path(entry, args.samples.resolve()), seconds=4, rounds=3))
     batches = [batch for batch in args.batch if any(row["batch"] == batch for row in rows)]
     picture(args.out / "performance.svg", rows, args.threads)
-    (args.out / "performance.md").write_text(page(rows, failed, args.threads, batches))
+    (args.out / "performance.md").write_text(page(rows, failed, args.threads, batches, loads, shared))
     print(f"wrote {args.out / 'performance.md'} and performance.svg; {len(failed)} not measured")
     return 1 if failed else 0
 
