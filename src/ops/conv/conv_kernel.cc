@@ -12,23 +12,8 @@ namespace {
 
 constexpr int64_t kMaxAxes = 3;
 
-ConvGeometry GeometryOf(const ConvShape& s) {
-  ConvGeometry g;
-  const size_t missing = 3 - s.window.size();
-  for (size_t i = 0; i < s.window.size(); ++i) {
-    const WindowAxis& a = s.window[i];
-    g.axis[missing + i] = {a.in, a.out, a.kernel, a.stride, a.dilation, a.pad_begin};
-  }
-  g.pixel_stride = s.channels;
-  return g;
-}
-
 // Images of one plane: bands are rows of the height.
 bool IsFlat(const ConvGeometry& g) { return g.axis[0].in == 1 && g.axis[0].out == 1; }
-
-BandShape BandShapeOf(const ConvShape& s, const ConvGeometry& g) {
-  return {s.batch, g.axis[1], g.axis[2].in * s.channels, g.axis[2].out * s.outputs};
-}
 
 Result<Tensor> ZeroFloats(int64_t count) { return Tensor::Zeros(DType::kF32, {count}); }
 
@@ -369,6 +354,21 @@ Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& a
 
 }  // namespace
 
+ConvGeometry GeometryOf(const ConvShape& s) {
+  ConvGeometry g;
+  const size_t missing = 3 - s.window.size();
+  for (size_t i = 0; i < s.window.size(); ++i) {
+    const WindowAxis& a = s.window[i];
+    g.axis[missing + i] = {a.in, a.out, a.kernel, a.stride, a.dilation, a.pad_begin};
+  }
+  g.pixel_stride = s.channels;
+  return g;
+}
+
+BandShape BandShapeOf(const ConvShape& s, const ConvGeometry& g) {
+  return {s.batch, g.axis[1], g.axis[2].in * s.channels, g.axis[2].out * s.outputs};
+}
+
 bool HasConvKernel(const Type& x) {
   return x.dtype == DType::kF32 && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 2 + kMaxAxes;
 }
@@ -383,6 +383,7 @@ Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
   if (shape.group > 1 && shape.group == shape.channels && shape.outputs == shape.channels &&
       DepthwiseFits(GeometryOf(shape)))
     return LowerDepthwise(shape, act, ctx);
+  if (KernelPtr k = TRY(LowerGrouped(shape, act, ctx))) return k;
   if (KernelPtr k = TRY(LowerWinograd(shape, act, ctx))) return k;
   return LowerIndirect(shape, act, ctx);
 }

@@ -1,6 +1,7 @@
 // Lowering of the convolutions. Internal to this folder.
 #pragma once
 
+#include "ops/band.h"
 #include "ops/conv/conv.h"
 #include "ops/op.h"
 
@@ -14,6 +15,15 @@ Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
 // small, else nullptr. Channels-last.
 Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& act,
                                 LowerContext& ctx);
+
+// The direct kernel for narrow groups of constant weights, nullptr for others. Channels-last.
+Result<KernelPtr> LowerGrouped(const ConvShape& shape, const ActivationParams& act,
+                               LowerContext& ctx);
+
+// Of channels-last images of at most three axes.
+ConvGeometry GeometryOf(const ConvShape& shape);
+// Bands are rows of the height.
+BandShape BandShapeOf(const ConvShape& shape, const ConvGeometry& geometry);
 
 // Images channels-last where LowerConv has a kernel; an input of few channels may come in any
 // layout.

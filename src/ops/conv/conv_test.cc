@@ -155,6 +155,46 @@ TEST(Conv, KernelMatchesForDepthwiseOfEveryWidthAndChannelCount) {
                          channels});
 }
 
+// Groups that share a vector, that fill one or more, with and without a rest.
+TEST(Conv, KernelMatchesForGroupsOfEveryWidth) {
+  const auto matches = [](int64_t group, int64_t in, int64_t out, int64_t width, int64_t stride,
+                          int64_t dilation) {
+    ExpectMatches({{2, group * in, 6, width},
+                   {group * out, in, 3, 3},
+                   {stride, stride},
+                   {dilation, dilation},
+                   {1, 2, 2, 1},
+                   group});
+  };
+  for (const int64_t width : {3, 7, 8, 15, 31})
+    for (const int64_t stride : {1, 2}) {
+      matches(8, 2, 2, width, stride, 1);
+      matches(16, 1, 2, width, stride, 1);
+      matches(8, 4, 4, width, stride, 2);
+      matches(6, 8, 8, width, stride, 1);
+      matches(4, 5, 16, width, stride, 1);
+      matches(3, 16, 16, width, stride, 2);
+      matches(2, 9, 24, width, stride, 1);
+      matches(2, 7, 40, width, stride, 1);
+    }
+  matches(2, 16, 16, 400, 1, 1);  // wider than one copy
+  matches(3, 6, 12, 9, 3, 1);
+  ExpectMatches({{2, 32, 30}, {32, 8, 5}, {2}, {2}, {2, 1}, 4});
+  ExpectMatches({{0, 32, 5, 5}, {32, 8, 3, 3}, {}, {}, {}, 4});
+}
+
+TEST(Conv, GroupsRunByTheDirectKernel) {
+  const auto kernel_of = [](int64_t group, int64_t stride) {
+    const auto got =
+        Fused({{1, 64, 14, 14}, {64, 64 / group, 3, 3}, {stride, stride}, {}, {}, group}, true, 0,
+              false)
+            .Kernel({true, 1, false});
+    return got.has_value() ? got->kernel : got.error().message;
+  };
+  for (const int64_t group : {2, 4, 16, 32}) EXPECT_EQ(kernel_of(group, 1), "conv.grouped");
+  EXPECT_EQ(kernel_of(4, 3), "conv.indirect");
+}
+
 TEST(Conv, KernelMatchesForFewChannels) {
   for (const int64_t channels : {1, 2, 3, 4, 7})
     for (const int64_t pad : {0, 2})
