@@ -1,5 +1,6 @@
 // softmax(Q K^T) V as exporters write it, into one step; then the transposes around it.
 #include <algorithm>
+#include <cmath>
 
 #include "ops/attention/attention.h"
 #include "passes/fuse.h"
@@ -89,9 +90,9 @@ AttrSettings SettingsOf(const Attrs& a) {
     settings.emplace_back(order, *IntAttr(a, order));
   return settings;
 }
-AttrSettings With(AttrSettings settings, std::string_view name, HeadOrder order) {
+AttrSettings With(AttrSettings settings, std::string_view name, AttrSetting to) {
   for (auto& [key, value] : settings)
-    if (key == name) value = int64_t(order);
+    if (key == name) value = to;
   return settings;
 }
 
@@ -118,7 +119,31 @@ Result<std::optional<ValueId>> TakeTranspose(Rewriter& r, const Match&) {
   std::vector<ValueId> inputs = attention.inputs;
   inputs[kInput] = transpose.inputs[0];
   return r.Node(kFused, std::move(inputs),
-                With(SettingsOf(*attention.attrs), kNames[kInput], taken));
+                With(SettingsOf(*attention.attrs), kNames[kInput], int64_t(taken)));
+}
+
+// Attention(…, x * c, …) or x / c, as exporters of scaled_dot_product_attention write it, half of
+// the scale on the queries and half on the keys: node 0 and its operand's node 1.
+template <int kInput>
+Result<std::optional<ValueId>> TakeScale(Rewriter& r, const Match&) {
+  const dunlin::Node& attention = r.node(0);
+  const dunlin::Node& op = r.node(1);
+  const bool divides = op.op->name == "Div";
+  for (const size_t at : {size_t(1), size_t(0)}) {
+    const GraphValue& c = r.value(op.inputs[at]);
+    const ValueId x = op.inputs[1 - at];
+    const auto value = UniformConstant(c);
+    if (!value || c.constant.count() != 1 || (divides && at == 0) ||
+        !(r.type(x) == r.type(op.outputs[0])))
+      continue;
+    const float scale = *FloatAttr(*attention.attrs, "scale");
+    const float scaled = float(divides ? double(scale) / *value : double(scale) * *value);
+    if (!std::isfinite(scaled)) return std::nullopt;
+    std::vector<ValueId> inputs = attention.inputs;
+    inputs[kInput] = x;
+    return r.Node(kFused, std::move(inputs), With(SettingsOf(*attention.attrs), "scale", scaled));
+  }
+  return std::nullopt;
 }
 
 // Transpose(Attention(…)).
@@ -128,7 +153,7 @@ Result<std::optional<ValueId>> GiveTransposed(Rewriter& r, const Match&) {
       *IntAttr(*attention.attrs, "y_order") != int64_t(HeadOrder::kHeadsFirst))
     return std::nullopt;
   return r.Node(kFused, attention.inputs,
-                With(SettingsOf(*attention.attrs), "y_order", HeadOrder::kRowsFirst));
+                With(SettingsOf(*attention.attrs), "y_order", int64_t(HeadOrder::kRowsFirst)));
 }
 
 std::vector<Rule> MakeRules() {
@@ -140,11 +165,14 @@ std::vector<Rule> MakeRules() {
     return product(Op("Softmax", {std::move(masked)}, 1), Var(2), 0);
   };
   const Pat transposed = Op("Transpose", {Var(5)}, 1);
+  const Pat scaled = Op({"Mul", "Div"}, {Var(5), Var(6)}, 1);
   return {
       {"attention-mask", whole(Op("Add", {scores, Var(3)}, 3)), MakeAttention<MaskKind::kAdded>},
       {"attention-fill", whole(Op("Where", {Var(3), Var(4), scores}, 3)),
        MakeAttention<MaskKind::kFilled>},
       {"attention", whole(scores), MakeAttention<MaskKind::kNone>},
+      {"attention-scaled-queries", OpMore({kFused}, {scaled}, 0), TakeScale<0>},
+      {"attention-scaled-keys", OpMore({kFused}, {Var(0), scaled}, 0), TakeScale<1>},
       {"attention-queries", OpMore({kFused}, {transposed}, 0), TakeTranspose<0>},
       {"attention-keys", OpMore({kFused}, {Var(0), transposed}, 0), TakeTranspose<1>},
       {"attention-values", OpMore({kFused}, {Var(0), Var(1), transposed}, 0), TakeTranspose<2>},

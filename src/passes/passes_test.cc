@@ -142,6 +142,28 @@ TEST(Fuse, AttentionBecomesOneStepWithItsTransposes) {
   EXPECT_EQ(Optimised(a.b.Finish({a.result})), (Counts{{"Attention", 1}}));
 }
 
+// softmax((Q * a) (K^T / b)) V with the transposes below the scales.
+Counts ScaledAttention(const Dims& factor) {
+  GraphBuilder b;
+  const auto heads = [&](std::vector<int64_t> perm) {
+    return b.Add("Transpose", {b.Input({1, 4, 2, 3})}, {{"perm", std::move(perm)}});
+  };
+  const ValueId q = b.Add("Mul", {b.Weights(factor), heads({0, 2, 1, 3})});
+  const ValueId k = b.Add("Div", {heads({0, 2, 3, 1}), b.Scalar(1.5f)});
+  const ValueId weights = b.Add("Softmax", {b.Add("MatMul", {q, k})});
+  return Optimised(b.Finish({b.Add("MatMul", {weights, heads({0, 2, 1, 3})})}));
+}
+
+TEST(Fuse, AttentionTakesTheScalesOfItsOperands) {
+  EXPECT_EQ(ScaledAttention({}), (Counts{{"Attention", 1}}));
+}
+
+TEST(Fuse, AttentionLeavesAScaleThatDiffersByHead) {
+  const Counts counts = ScaledAttention({2, 1, 1});
+  EXPECT_EQ(counts.count("Mul"), 1u);
+  EXPECT_EQ(counts.count("Div"), 0u);
+}
+
 TEST(Fuse, AttentionWhoseWeightsAreReadStaysApart) {
   AttentionGraph a;
   EXPECT_EQ(Optimised(a.b.Finish({a.result, a.weights})).count("Attention"), 0u);

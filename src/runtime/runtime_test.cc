@@ -280,8 +280,15 @@ TEST(Plan, AttentionGivesWhatItsPartsGive) {
     const auto heads = [&](std::vector<int64_t> perm) {
       return b.Add("Transpose", {b.Input(dims)}, {{"perm", std::move(perm)}});
     };
-    const ValueId q = heads({0, 2, 1, 3}), k = heads({0, 2, 3, 1}), v = heads({0, 2, 1, 3});
-    ValueId scores = b.Add("Div", {b.Add("MatMul", {q, k}), b.Scalar(2.5f)});
+    ValueId q = heads({0, 2, 1, 3}), k = heads({0, 2, 3, 1});
+    const ValueId v = heads({0, 2, 1, 3});
+    // The scale stands behind the product or, as newer exporters have it, ahead of it.
+    if (filled == 1) {
+      q = b.Add("Mul", {q, b.Scalar(0.6f)});
+      k = b.Add("Div", {k, b.Scalar(1.5f)});
+    }
+    ValueId scores = b.Add("MatMul", {q, k});
+    if (filled != 1) scores = b.Add("Div", {scores, b.Scalar(2.5f)});
     Tensor holes = *Tensor::Create(DType::kBool, {7, 7});
     for (int64_t i = 0; i < 49; ++i) holes.mut<bool>()[i] = i % 7 > i / 7 || (filled == 2 && i < 7);
     if (filled > 0)
