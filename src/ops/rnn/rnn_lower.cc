@@ -9,9 +9,10 @@
 namespace dunlin::rnn {
 namespace {
 
-// Work below this many multiply-adds is not worth handing to another thread: about 10 us on one
-// core when weights come from the second-level cache.
-constexpr int64_t kParallelMacs = 400'000;
+// Work below this many multiply-adds is not worth handing to another thread. A step of one row does
+// one per weight: so many weights take about 6 us at the 100 GB/s at which a core reads what its
+// second-level cache cannot hold, and a hand-over costs 1 to 2 us.
+constexpr int64_t kParallelMacs = 150'000;
 // Floats of projected steps kept at a time: half of a 1 MiB second-level cache, so that they are
 // still there when their step comes.
 constexpr int64_t kChunkFloats = 128 * 1024;
