@@ -1,5 +1,7 @@
 #include "kernels/gemm.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -22,9 +24,6 @@ GemmPanels MakePanels(int64_t n) {
   return p;
 }
 
-// A block of a panel that all rows pass over before the next one: 3/4 of a 48 KiB (2/3 would be of
-// a 32 KiB) first-level cache is left to A, C and the next block.
-constexpr int64_t kBlockBytes = 24 * 1024;
 constexpr int64_t kLineFloats = 16;  // of a cache line
 
 // Walks the blocks of (tap, k) space: f(first tap, taps, first k, k count).
@@ -48,7 +47,9 @@ HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
     }
 }
 
-void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64_t end) {
+// A block of a panel, `block_floats`, is what all rows pass over before the next one.
+void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats, int64_t begin,
+               int64_t end) {
   const Limits limits = LimitsOf(g.epilogue.activation);
   const int64_t lanes = panels.lanes;
   for (int64_t panel = begin; panel < end; ++panel) {
@@ -60,8 +61,7 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64
     // Tiles of equal height, not full ones and a low rest.
     const int64_t tiles = (g.m + kTileRows[width] - 1) / kTileRows[width];
     // With a tile or two no block would be used again.
-    const int64_t block_rows =
-        tiles <= 2 ? g.taps * g.k + 1 : kBlockBytes / int64_t(sizeof(float)) / panel_cols;
+    const int64_t block_rows = tiles <= 2 ? g.taps * g.k + 1 : block_floats / panel_cols;
     const bool direct = g.direct != nullptr && !NeedsPacking(panels, panel);
     const int64_t b_stride = direct ? g.direct_stride : panel_cols;
     const float* b = direct ? g.direct + first + g.first_row * b_stride
@@ -216,8 +216,22 @@ void PackGemm(const GemmPanels& panels, const GemmSource& source, int64_t begin,
   HWY_DYNAMIC_DISPATCH(PackPanels)(panels, source, begin, end, packed);
 }
 
+// Three quarters of the first-level cache: longer blocks go over C less often, and the rest is
+// enough for A, C and the next block. Sizes that no core has are not believed: a virtual machine
+// may report none.
+int64_t GemmBlockFloats() {
+  static const int64_t floats = [] {
+    int64_t cache = 0;
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+    cache = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
+    return std::clamp<int64_t>(cache, 32 << 10, 64 << 10) / 4 * 3 / int64_t(sizeof(float));
+  }();
+  return floats;
+}
+
 void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end) {
-  if (args.m > 0) HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, begin, end);
+  if (args.m > 0) HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, GemmBlockFloats(), begin, end);
 }
 
 void GemmDot(const GemmArgs& args, const float* a, int64_t a_stride, const float* b,

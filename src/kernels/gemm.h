@@ -4,8 +4,8 @@
 //
 // The left operand is given by one pointer per (tap, row): a matrix has one tap and evenly spaced
 // pointers, a convolution points at the input pixel under each kernel element ("indirect" product).
-// Sums run over taps and k in order, in blocks that depend on the extents and the SIMD target only,
-// so results do not depend on the number of threads.
+// Sums run over taps and k in order, in blocks that depend on the extents, the SIMD target and the
+// size of the first-level cache only, so results do not depend on the number of threads.
 #pragma once
 
 #include <cstddef>

@@ -18,7 +18,8 @@ bool IsFlat(const ConvGeometry& g) { return g.axis[0].in == 1 && g.axis[0].out =
 Result<Tensor> ZeroFloats(int64_t count) { return Tensor::Zeros(DType::kF32, {count}); }
 
 // Convolution as an indirect product, group by group.
-// Within 2 K 2^-24 sum |x||w| of the reference for sums of K terms.
+// Within 2 K 2^-24 sum |x||w| of the reference for sums of K terms. Padding is multiplied as zeros:
+// an infinite weight gives NaN where it meets it.
 class IndirectKernel final : public Kernel, public BandKernel {
  public:
   ConvShape shape;
