@@ -8,6 +8,7 @@
 #include "kernels/simd_targets.h"
 #include "passes/passes.h"
 #include "runtime/execution.h"
+#include "runtime/weight_cache.h"
 
 namespace dunlin {
 namespace {
@@ -124,7 +125,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   ProgramContext context;
   context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
   context.threads = UsableCpus();
-  context.weights = MakeWeightCache();
+  context.weights = MakeWeightCache(&ProcessPool());
   impl->program = std::make_shared<const Program>(std::move(m.graph), std::move(context));
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }

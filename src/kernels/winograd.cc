@@ -179,8 +179,8 @@ void OutputRange(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
 // u = G k G^T in double, for a panel's outputs side by side: packing happens once, and the error of
 // the method should not begin here.
 template <int kM>
-void PackPanels(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
-                float* packed) {
+void PackPanels(const WinogradGeometry& g, const GemmPanels& panels, const float* w, int64_t begin,
+                int64_t end, float* packed) {
   static constexpr double kTwo[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
   static constexpr double kFour[6][3] = {{1. / 4, 0, 0},
                                          {-1. / 6, -1. / 6, -1. / 6},
@@ -205,7 +205,7 @@ void PackPanels(const WinogradGeometry& g, const GemmPanels& panels, const float
     return hn::MulAdd(hn::Set(d, f[0]), a,
                       hn::MulAdd(hn::Set(d, f[1]), b, hn::Mul(hn::Set(d, f[2]), c)));
   };
-  for (int64_t panel = 0; panel < panels.count; ++panel) {
+  for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t first = panels.first_vector(panel) * panels.lanes;
     const int64_t width = panels.width(panel) * panels.lanes;
     const int64_t cols = std::min(width, g.outputs - first);
@@ -231,9 +231,9 @@ void PackPanels(const WinogradGeometry& g, const GemmPanels& panels, const float
     }
   }
 }
-void PackWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
-                 float* packed) {
-  (g.m == 2 ? PackPanels<2> : PackPanels<4>)(g, panels, w, packed);
+void PackWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w, int64_t begin,
+                 int64_t end, float* packed) {
+  (g.m == 2 ? PackPanels<2> : PackPanels<4>)(g, panels, w, begin, end, packed);
 }
 
 }  // namespace dunlin::HWY_NAMESPACE
@@ -246,8 +246,8 @@ HWY_EXPORT(PackWeights);
 HWY_EXPORT(OutputRange);
 
 void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
-                     float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackWeights)(g, panels, w, packed);
+                     int64_t begin, int64_t end, float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackWeights)(g, panels, w, begin, end, packed);
 }
 
 void WinogradInput(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,

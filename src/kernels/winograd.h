@@ -29,9 +29,9 @@ struct WinogradGeometry {
 };
 
 // Transforms the kernels w [outputs, channels, 3, 3] and packs them: one product of channels x
-// outputs after another, a point each.
+// outputs after another, a point each; of every product the panels [begin, end).
 void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
-                     float* packed);
+                     int64_t begin, int64_t end, float* packed);
 
 // Input windows of tiles [begin, end) to v[(p * v_tiles + tile - begin) * channels]. `zeros` holds
 // `channels` zeros.

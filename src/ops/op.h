@@ -105,6 +105,12 @@ class WeightCache {
   // must name everything the packing depends on besides the bytes. Thread-safe.
   virtual Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
                              const std::function<Result<Tensor>(const Tensor&)>& pack) = 0;
+  // For `pack`: splits its work over the threads there are; see ThreadPool::ParallelFor. What it
+  // makes must not depend on the split.
+  virtual void ParallelFor(int64_t count, int64_t grain, RangeFn fn) {
+    (void)grain;
+    if (count > 0) fn(0, count);
+  }
   // Gives back memory that only packing needs.
   virtual void Trim() {}
 };

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
-#include <set>
 #include <unordered_map>
 
 #include "passes/passes.h"
@@ -12,49 +10,6 @@
 
 namespace dunlin {
 namespace {
-
-class Cache final : public WeightCache {
- public:
-  Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
-                     const std::function<Result<Tensor>(const Tensor&)>& pack) override {
-    std::lock_guard lock(mutex_);
-    const auto key =
-        std::make_pair(static_cast<const void*>(weight.source()), recipe + ToString(weight.dims()));
-    const auto it = packed_.find(key);
-    if (it != packed_.end()) return it->second.second;
-    Tensor t = TRY(pack(TRY(Readable(weight))));
-    weight.buffer()->ReleasePages(weight.offset(), size_t(weight.bytes()));
-    if (auto file = Buffer::FileOf(weight.buffer())) files_.insert(std::move(file));
-    packed_.emplace(key, std::make_pair(weight, t));
-    return t;
-  }
-  void Trim() override {
-    std::lock_guard lock(mutex_);
-    staging_ = nullptr;
-    // A fault of one weight may have brought in pages of another that was packed before.
-    for (const auto& file : files_) file->ReleasePages(0, file->bytes());
-    files_.clear();
-  }
-
- private:
-  // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
-  Result<Tensor> Readable(const Tensor& weight) {
-    if (!weight.buffer()->unaligned()) return weight;
-    const auto bytes = size_t(weight.bytes());
-    if (staging_ == nullptr || staging_->bytes() < bytes) {
-      staging_ = nullptr;
-      staging_ = TRY(Buffer::Allocate(bytes));
-    }
-    std::memcpy(staging_->data(), weight.source(), bytes);
-    return Tensor::Over(weight.dtype(), weight.dims(), staging_);
-  }
-
-  std::mutex mutex_;
-  std::shared_ptr<Buffer> staging_;
-  std::set<std::shared_ptr<const Buffer>> files_;  // whose weights were packed since Trim()
-  // The weight itself is kept too: its address is the key.
-  std::map<std::pair<const void*, std::string>, std::pair<Tensor, Tensor>> packed_;
-};
 
 class Builder {
  public:
@@ -461,8 +416,6 @@ std::string KeyOf(std::span<const Type> inputs) {
 constexpr size_t kMaxPlans = 64;
 
 }  // namespace
-
-std::shared_ptr<WeightCache> MakeWeightCache() { return std::make_shared<Cache>(); }
 
 Result<std::shared_ptr<const Plan>> BuildPlan(const Graph& graph, std::span<const Type> inputs,
                                               const ProgramContext& context) {

@@ -82,9 +82,6 @@ struct ProgramContext {
   ChainOptions chains;
 };
 
-// Packed weights, kept while the program lives.
-std::shared_ptr<WeightCache> MakeWeightCache();
-
 class Program {
  public:
   Program(std::unique_ptr<Graph> graph, ProgramContext context)

@@ -7,6 +7,7 @@
 
 #include "passes/testing.h"
 #include "runtime/execution.h"
+#include "runtime/weight_cache.h"
 
 namespace dunlin {
 namespace {

@@ -308,7 +308,9 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
         k->panels.count, shape.group, shape.outputs, shape.channels, shape.taps());
     const auto pack = [&](const Tensor& t) -> Result<Tensor> {
       Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.group * k->group_floats()}));
-      k->Pack(t.as<float>(), 0, shape.group * k->panels.count, packed.mut<float>());
+      ctx.weights().ParallelFor(shape.group * k->panels.count, 1, [&](int64_t begin, int64_t end) {
+        k->Pack(t.as<float>(), begin, end, packed.mut<float>());
+      });
       return packed;
     };
     k->packed = TRY(ctx.weights().Get(*w, recipe, pack));

@@ -111,10 +111,12 @@ class WinogradKernel final : public Kernel {
     return {};
   }
 
-  Result<Tensor> Pack(const Tensor& w) const {
+  Result<Tensor> Pack(const Tensor& w, WeightCache& cache) const {
     Tensor result = TRY(Tensor::Create(DType::kF32, {packed_floats() + 1}));
     float* const to = result.mut<float>();
-    WinogradWeights(geometry, panels, w.as<float>(), to);
+    cache.ParallelFor(panels.count, 1, [&](int64_t begin, int64_t end) {
+      WinogradWeights(geometry, panels, w.as<float>(), begin, end, to);
+    });
     to[packed_floats()] = MeasureError(w.as<float>(), to);
     return result;
   }
@@ -238,7 +240,8 @@ Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& 
     const std::string recipe =
         fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
                     k->panels.count, shape.outputs, shape.channels);
-    k->packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k->Pack(t); }));
+    k->packed = TRY(
+        ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k->Pack(t, ctx.weights()); }));
     if (!(k->error() <= kMaxError)) continue;
     k->label = fmt::format("conv.winograd_{0}x{0} (error {1:.0e})", m, k->error());
     return KernelPtr(std::move(k));

@@ -161,13 +161,16 @@ class ProductKernel final : public Kernel {
   }
 };
 
-Result<Tensor> PackConstant(const ProductKernel& p, const Tensor& b) {
+Result<Tensor> PackConstant(const ProductKernel& p, const Tensor& b, WeightCache& cache) {
   const int64_t matrix = p.panels.packed_floats(p.k);
   Tensor packed = TRY(Tensor::Create(DType::kF32, {p.b_matrices * matrix}));
-  for (int64_t i = 0; i < p.b_matrices; ++i)
-    PackGemm(p.panels,
-             {b.as<float>() + i * p.k * p.n, 1, p.k, 0, p.trans_b ? 1 : p.n, p.trans_b ? p.k : 1},
-             0, p.panels.count, packed.mut<float>() + i * matrix);
+  for (int64_t i = 0; i < p.b_matrices; ++i) {
+    const GemmSource source = {
+        b.as<float>() + i * p.k * p.n, 1, p.k, 0, p.trans_b ? 1 : p.n, p.trans_b ? p.k : 1};
+    cache.ParallelFor(p.panels.count, 1, [&](int64_t begin, int64_t end) {
+      PackGemm(p.panels, source, begin, end, packed.mut<float>() + i * matrix);
+    });
+  }
   return packed;
 }
 
@@ -207,8 +210,8 @@ Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
     const std::string recipe =
         fmt::format("gemm lanes {} panels {} matrices {} k {} n {} transposed {}", p.panels.lanes,
                     p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
-    p.packed = TRY(
-        ctx.weights().Get(*constant, recipe, [&](const Tensor& t) { return PackConstant(p, t); }));
+    p.packed = TRY(ctx.weights().Get(
+        *constant, recipe, [&](const Tensor& t) { return PackConstant(p, t, ctx.weights()); }));
   } else if (p.trans_b && p.m <= kDotRows) {
     p.right = Right::kDot;
   } else {

@@ -1,0 +1,75 @@
+#include "runtime/weight_cache.h"
+
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+
+namespace dunlin {
+namespace {
+
+class Cache final : public WeightCache {
+ public:
+  explicit Cache(ThreadPool* pool) : pool_(pool) {}
+
+  Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
+                     const std::function<Result<Tensor>(const Tensor&)>& pack) override {
+    std::lock_guard lock(mutex_);
+    const auto key =
+        std::make_pair(static_cast<const void*>(weight.source()), recipe + ToString(weight.dims()));
+    const auto it = packed_.find(key);
+    if (it != packed_.end()) return it->second.second;
+    Tensor t = TRY(pack(TRY(Readable(weight))));
+    weight.buffer()->ReleasePages(weight.offset(), size_t(weight.bytes()));
+    if (auto file = Buffer::FileOf(weight.buffer())) files_.insert(std::move(file));
+    packed_.emplace(key, std::make_pair(weight, t));
+    return t;
+  }
+
+  void ParallelFor(int64_t count, int64_t grain, RangeFn fn) override {
+    if (pool_ == nullptr) return WeightCache::ParallelFor(count, grain, fn);
+    pool_->ParallelFor(count, grain, fn);
+  }
+
+  void Trim() override {
+    std::lock_guard lock(mutex_);
+    staging_ = nullptr;
+    // A fault of one weight may have brought in pages of another that was packed before.
+    for (const auto& file : files_) file->ReleasePages(0, file->bytes());
+    files_.clear();
+  }
+
+ private:
+  // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
+  Result<Tensor> Readable(const Tensor& weight) {
+    if (!weight.buffer()->unaligned()) return weight;
+    const auto bytes = size_t(weight.bytes());
+    if (staging_ == nullptr || staging_->bytes() < bytes) {
+      staging_ = nullptr;
+      staging_ = TRY(Buffer::Allocate(bytes));
+    }
+    // Page faults take most of the time, and these are parts of many pages.
+    constexpr int64_t kPart = int64_t{1} << 18;
+    ParallelFor(int64_t(bytes), kPart, [&](int64_t begin, int64_t end) {
+      std::memcpy(staging_->data() + begin, weight.source() + begin, size_t(end - begin));
+    });
+    return Tensor::Over(weight.dtype(), weight.dims(), staging_);
+  }
+
+  ThreadPool* const pool_;
+  std::mutex mutex_;
+  std::shared_ptr<Buffer> staging_;
+  std::set<std::shared_ptr<const Buffer>> files_;  // whose weights were packed since Trim()
+  // The weight itself is kept too: its address is the key.
+  std::map<std::pair<const void*, std::string>, std::pair<Tensor, Tensor>> packed_;
+};
+
+}  // namespace
+
+std::shared_ptr<WeightCache> MakeWeightCache(ThreadPool* pool) {
+  return std::make_shared<Cache>(pool);
+}
+
+}  // namespace dunlin
