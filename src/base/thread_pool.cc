@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <thread>
 #include <vector>
@@ -79,10 +80,36 @@ inline void Pause() {
 #endif
 }
 
-// How long a worker looks for the next job before it sleeps, and a caller for the last chunk: about
-// the gap between two steps of one model (some microseconds; a pause is 40–140 cycles on x86).
-// Longer spinning takes the core from a neighbour; the sleep below costs one futex call.
-constexpr int kSpins = 400;
+using Clock = std::chrono::steady_clock;
+
+// How long a worker looks for the next job before it sleeps. To wake it costs a step of a small
+// network some 8 us, so it stays awake over what one thread does alone between two steps, but not
+// for longer than a few wakes cost: longer spinning takes the core from a neighbour.
+constexpr auto kPatience = std::chrono::microseconds(50);
+// Between two looks at the clock, less than a microsecond of pauses: a worker that sees this much
+// pass was descheduled. Others want the core, and it sleeps at once.
+constexpr auto kDescheduled = std::chrono::microseconds(20);
+constexpr int kPauses = 16;
+// How long a caller looks for the end of a helper's last chunk before it yields: some 150 us (a
+// pause is 40-140 cycles on x86), longer than most chunks. Who yields may lose the core for
+// milliseconds.
+constexpr int kSpins = 6400;
+
+// Waits for `done` while the core is ours to spend; true when it came.
+template <class Done>
+bool SpinUntil(const Done& done) {
+  const auto start = Clock::now();
+  for (auto before = start;;) {
+    for (int i = 0; i < kPauses; ++i) {
+      if (done()) return true;
+      Pause();
+    }
+    const auto now = Clock::now();
+    if (now - start > kPatience || now - before > kDescheduled) return done();
+    before = now;
+  }
+}
+
 // Jobs that can be in progress at once: one per thread that calls; further callers run alone.
 constexpr int kSlots = 16;
 
@@ -121,10 +148,8 @@ struct ThreadPool::Impl {
     uint32_t seen = epoch.load(std::memory_order_acquire);
     while (!stop.load(std::memory_order_acquire)) {
       if (HelpOne(worker)) continue;
-      int spin = 0;
-      while (spin < kSpins && epoch.load(std::memory_order_acquire) == seen) ++spin, Pause();
-      if (epoch.load(std::memory_order_acquire) == seen)
-        epoch.wait(seen, std::memory_order_acquire);
+      const auto called = [&] { return epoch.load(std::memory_order_acquire) != seen; };
+      if (!SpinUntil(called)) epoch.wait(seen, std::memory_order_acquire);
       seen = epoch.load(std::memory_order_acquire);
     }
   }
@@ -179,7 +204,7 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   // microseconds of ours.
   mine->job.store(nullptr, std::memory_order_seq_cst);
   for (int spin = 0; mine->users.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins * 16)
+    if (spin < kSpins)
       Pause();
     else
       std::this_thread::yield();
