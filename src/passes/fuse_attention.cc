@@ -25,7 +25,25 @@ bool FitsScores(const Type& mask, const Type& scores) {
   return both && *both == scores.dims;
 }
 
-enum class MaskKind { kNone, kAdded, kFilled };
+// A filled mask is true where the scores give way, a kept one where they stay.
+enum class MaskKind { kNone, kAdded, kFilled, kKept };
+
+// true where the mask is false.
+Result<ValueId> Negated(Rewriter& r, ValueId mask) {
+  const GraphValue& value = r.value(mask);
+  const std::string name = value.name + "/holes";
+  if (value.is_constant()) {
+    Tensor holes = TRY(Tensor::Create(DType::kBool, value.constant.dims()));
+    for (int64_t i = 0; i < holes.count(); ++i)
+      holes.mut<bool>()[i] = !value.constant.as<bool>()[i];
+    return r.g.AddConstant(name, std::move(holes));
+  }
+  const double position = r.node(0).position;
+  dunlin::Node& n = r.g.AddNode(OpNamed("Not"), AttrsWith(OpNamed("Not"), {}), {mask}, name);
+  n.position = position;
+  TRY(InferNode(r.g, n));
+  return n.outputs[0];
+}
 
 // A constant mask that puts a number far below all scores in places, as one to be added; nullopt
 // when a row has no other place, where the softmax would see the difference.
@@ -49,7 +67,7 @@ template <MaskKind kMask>
 Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
   const dunlin::Node& scores = r.node(2);
   const Type &q = r.type(m.var(0)), &k = r.type(m.var(1)), &v = r.type(m.var(2));
-  const Type& s = r.type(scores.outputs[0]);
+  const Type s = r.type(scores.outputs[0]);  // a copy: values may move when one is added
   if (!IsStaticF32(q) || !IsStaticF32(k) || !IsStaticF32(v) || !IsStaticF32(s)) return std::nullopt;
   if (!IsPlainProduct(scores, true) || !IsPlainProduct(r.node(0), false) ||
       FloatAttr(*r.node(0).attrs, "alpha").value_or(1) != 1)
@@ -68,11 +86,12 @@ Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
     if (mask.dtype != wanted || !FitsScores(mask, s)) return std::nullopt;
     inputs.push_back(m.var(3));
   }
-  if constexpr (kMask == MaskKind::kFilled) {
+  if constexpr (kMask == MaskKind::kFilled || kMask == MaskKind::kKept) {
     const auto value = UniformConstant(r.value(m.var(4)));
     if (!value || !FitsScores(r.type(m.var(4)), s)) return std::nullopt;
     fill = float(*value);
-    const GraphValue& mask = r.value(m.var(3));
+    if (kMask == MaskKind::kKept) inputs.back() = TRY(Negated(r, m.var(3)));
+    const GraphValue& mask = r.value(inputs.back());
     if (mask.is_constant() && mask.type.dims.rank() > 0 && mask.type.dims.back() == s.dims.back())
       if (const auto added = AsAdded(mask.constant, fill))
         inputs.back() = r.g.AddConstant(mask.name + "/added", *added);
@@ -170,6 +189,8 @@ std::vector<Rule> MakeRules() {
       {"attention-mask", whole(Op("Add", {scores, Var(3)}, 3)), MakeAttention<MaskKind::kAdded>},
       {"attention-fill", whole(Op("Where", {Var(3), Var(4), scores}, 3)),
        MakeAttention<MaskKind::kFilled>},
+      {"attention-keep", whole(Op("Where", {Var(3), scores, Var(4)}, 3)),
+       MakeAttention<MaskKind::kKept>},
       {"attention", whole(scores), MakeAttention<MaskKind::kNone>},
       {"attention-scaled-queries", OpMore({kFused}, {scaled}, 0), TakeScale<0>},
       {"attention-scaled-keys", OpMore({kFused}, {Var(0), scaled}, 0), TakeScale<1>},

@@ -158,6 +158,27 @@ TEST(Fuse, AttentionTakesTheScalesOfItsOperands) {
   EXPECT_EQ(ScaledAttention({}), (Counts{{"Attention", 1}}));
 }
 
+// softmax(where(keep, Q K^T, fill)) V; the fill is one number or spread by key.
+Counts KeptAttention(bool constant, float fill_spread) {
+  GraphBuilder b;
+  const ValueId scores = b.Add("MatMul", {b.Input({1, 2, 4, 3}), b.Input({1, 2, 3, 4})});
+  Tensor keep = *Tensor::Create(DType::kBool, {4, 4});
+  for (int64_t i = 0; i < 16; ++i) keep.mut<bool>()[i] = i % 4 <= i / 4;
+  const ValueId mask = constant ? b.Const(keep) : b.Input({4, 4}, DType::kBool);
+  const ValueId fill = b.Weights({4}, -1e9f, -1e9f + fill_spread);
+  const ValueId weights = b.Add("Softmax", {b.Add("Where", {mask, scores, fill})});
+  return Optimised(b.Finish({b.Add("MatMul", {weights, b.Input({1, 2, 4, 3})})}));
+}
+
+TEST(Fuse, AttentionTakesAMaskThatTellsWhatStays) {
+  EXPECT_EQ(KeptAttention(true, 0), (Counts{{"Attention", 1}}));
+  EXPECT_EQ(KeptAttention(false, 0), (Counts{{"Attention", 1}, {"Not", 1}}));
+}
+
+TEST(Fuse, AttentionWhoseFillDiffersByKeyStaysApart) {
+  EXPECT_EQ(KeptAttention(true, 1e8f).count("Attention"), 0u);
+}
+
 TEST(Fuse, AttentionLeavesAScaleThatDiffersByHead) {
   const Counts counts = ScaledAttention({2, 1, 1});
   EXPECT_EQ(counts.count("Mul"), 1u);

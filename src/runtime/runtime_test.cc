@@ -275,7 +275,7 @@ TEST(Chain, KeepsAnImageThatSomebodyElseReads) {
 TEST(Plan, AttentionGivesWhatItsPartsGive) {
   std::mt19937 rng(3);
   Runner runner;
-  for (const int filled : {0, 1, 2, 3}) {
+  for (const int filled : {0, 1, 2, 3, 4, 5}) {
     GraphBuilder b;
     const Dims dims{2, 7, 3, 8};
     const auto heads = [&](std::vector<int64_t> perm) {
@@ -292,13 +292,18 @@ TEST(Plan, AttentionGivesWhatItsPartsGive) {
     if (filled != 1) scores = b.Add("Div", {scores, b.Scalar(2.5f)});
     Tensor holes = *Tensor::Create(DType::kBool, {7, 7});
     for (int64_t i = 0; i < 49; ++i) holes.mut<bool>()[i] = i % 7 > i / 7 || (filled == 2 && i < 7);
-    if (filled > 0)
-      scores = b.Add("Where", {filled == 3 ? b.Input({7, 7}, DType::kBool) : b.Const(holes),
-                               b.Scalar(-1e9f), scores});
+    if (filled > 0) {
+      const ValueId mask =
+          filled == 3 || filled == 4 ? b.Input({7, 7}, DType::kBool) : b.Const(holes);
+      const ValueId fill = b.Scalar(-1e9f);
+      // From 4 on the mask tells what stays.
+      scores =
+          filled >= 4 ? b.Add("Where", {mask, scores, fill}) : b.Add("Where", {mask, fill, scores});
+    }
     const auto g = b.Finish({b.Add("Transpose", {b.Add("MatMul", {b.Add("Softmax", {scores}), v})},
                                    {{"perm", std::vector<int64_t>{0, 2, 1, 3}}})});
     std::vector<Tensor> x = {Random(dims, rng), Random(dims, rng), Random(dims, rng)};
-    if (filled == 3) x.push_back(holes);
+    if (filled == 3 || filled == 4) x.push_back(holes);
     const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
     for (const int threads : {1, 2}) {
       const auto got = runner.Run(*g, PlanMode::kFast, x, threads);
