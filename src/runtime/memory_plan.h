@@ -22,8 +22,9 @@ struct MemoryPlan {
 
 inline constexpr int64_t kArenaAlignment = 64;
 
-// Largest first, each into the tightest gap among those alive at the same time. Two buffers whose
-// lifetimes meet never overlap. O(n²).
+// Buffers are placed one after the other, each into the tightest gap among those alive at the same
+// time: largest first, or in the best of several orders where that needs more than max_live_bytes.
+// Two buffers whose lifetimes meet never overlap. O(n²). The same buffers get the same plan.
 MemoryPlan PlanMemory(std::span<const Lifetime> buffers);
 
 }  // namespace dunlin
