@@ -15,7 +15,7 @@ namespace dunlin::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Output pixels computed together. 8 accumulators cover latency x throughput of the multiply-add
-// (4 x 2) and leave room for a kernel row of 5 and an input in 16 registers.
+// (4 x 2) and leave room for a kernel row of 7 and an input in 16 registers.
 constexpr int kMaxPixels = 8;
 
 // A strip of output pixels of one row, in one vector of channels. The strip is `count` floats of
@@ -131,30 +131,39 @@ const StripTable* FindRowStrips(const ConvAxis& w) {
   static constexpr StripTable k32 = RowStrips<3, 2, kPartial>(AllPixels());
   static constexpr StripTable k51 = RowStrips<5, 1, kPartial>(AllPixels());
   static constexpr StripTable k52 = RowStrips<5, 2, kPartial>(AllPixels());
+  static constexpr StripTable k71 = RowStrips<7, 1, kPartial>(AllPixels());
   if (w.dilation != 1) return nullptr;
   if (w.kernel == 3) return w.stride == 1 ? &k31 : w.stride == 2 ? &k32 : nullptr;
   if (w.kernel == 5) return w.stride == 1 ? &k51 : w.stride == 2 ? &k52 : nullptr;
+  if (w.kernel == 7 && w.stride == 1) return &k71;
   return nullptr;
 }
 
 // The widest list: (8 - 1) * 2 + 5 pixels.
 constexpr int64_t kListStride = 20;
+// Output rows that pass over the same vectors of channels, so that the input rows they share come
+// from the first-level cache for all but the first of them.
+constexpr int64_t kBandRows = 8;
+// Vectors of channels that do so together: their pixels under a strip, 7 rows of 14 at most, are 25
+// KiB of a 32 or 48 KiB cache.
+constexpr int64_t kBlockVectors = 4;
+constexpr int64_t kBandImageFloats = 256 * 1024;
 
-// The lists of one strip.
+// The lists of one strip in each row of a band: those of row r are [first[r], first[r + 1]).
 struct Lists {
   const float* pixels[kListStride * kMaxDepthwiseLists];
   const float* weights[kMaxDepthwiseLists];
+  size_t first[kBandRows + 1];
   size_t count;
 };
 
 // Input pixels under outputs [w0, w1) of one output row: by whole kernel rows, or tap by tap. Rows
 // of the kernel outside the image are left out.
-void FillLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int64_t w1, Lists& l) {
+void AddLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int64_t w1, Lists& l) {
   const ConvAxis& dep = a.geometry.axis[0];
   const ConvAxis& h = a.geometry.axis[1];
   const ConvAxis& w = a.geometry.axis[2];
   const int64_t oh = row % h.out, od = row / h.out % dep.out, n = row / h.out / dep.out;
-  l.count = 0;
   for (int64_t kd = 0; kd < dep.kernel; ++kd) {
     const int64_t id = od * dep.stride - dep.pad + kd * dep.dilation;
     if (id < 0 || id >= dep.in) continue;
@@ -181,6 +190,22 @@ void FillLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int
   }
 }
 
+// A strip in channels [begin, end).
+template <bool kPartial>
+void StripBlock(const DepthwiseArgs& a, const StripTable& strips, int64_t pixels, int64_t begin,
+                int64_t end, const Limits& limits, StripArgs& s) {
+  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<float>()));
+  // The last vector overlaps the one before it.
+  const auto first = [&](int64_t c) { return kPartial ? 0 : std::min(c, a.channels - lanes); };
+  for (int64_t c = begin; c < end; c += lanes) {
+    s.channel = size_t(first(c));
+    strips.at[pixels](s);
+  }
+  if (!limits.complete)
+    ActivateRows(a.activation, s.y + first(begin), size_t(pixels), s.channels,
+                 size_t(end - first(begin)));
+}
+
 template <bool kPartial>
 void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   static constexpr StripTable tap_strips = TapStrips<kPartial>(AllPixels());
@@ -192,32 +217,47 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   const Limits limits = LimitsOf(a.activation);
   Lists lists;
   StripArgs s;
-  s.pixels = lists.pixels;
   s.list_stride = size_t(kListStride);
-  s.weights = lists.weights;
   s.channels = size_t(a.channels);
   s.count = size_t(std::min(a.channels, lanes));
   s.bias = a.bias;
   s.residual = nullptr;
   s.lo = limits.lo;
   s.hi = limits.hi;
+  // Rows that share less than half of what they read, and images that come from behind the second
+  // level (1 MiB), are better off in the order of memory.
+  const ConvAxis& h = a.geometry.axis[1];
+  const bool bands = by_row && 2 * h.stride <= h.kernel && h.dilation == 1 &&
+                     a.geometry.in_pixels() * a.channels <= kBandImageFloats;
+  const int64_t block = bands ? kBlockVectors * lanes : a.channels;
+  const int64_t row_lists = a.geometry.axis[0].kernel * h.kernel;
+  const int64_t most_rows =
+      bands ? std::clamp<int64_t>(kMaxDepthwiseLists / row_lists, 1, kBandRows) : 1;
   const int64_t strip_count = (w.out + kMaxPixels - 1) / kMaxPixels;
-  for (int64_t row = begin; row < end; ++row)
+  for (int64_t row = begin; row < end;) {
+    const int64_t rows = std::min(most_rows, end - row);
     for (int64_t strip = 0; strip < strip_count; ++strip) {
       // Strips of equal length, not full ones and a short rest.
       const int64_t w0 = w.out * strip / strip_count, w1 = w.out * (strip + 1) / strip_count;
-      FillLists(a, by_row, row, w0, w1, lists);
-      s.lists = lists.count;
-      const int64_t at = (row * w.out + w0) * a.channels;
-      s.y = a.y + at;
-      if (a.residual != nullptr) s.residual = a.residual + at;
-      for (int64_t c = 0; c < a.channels; c += lanes) {
-        // The last vector overlaps the one before it.
-        s.channel = kPartial ? 0 : size_t(std::min(c, a.channels - lanes));
-        strips->at[w1 - w0](s);
+      lists.count = 0;
+      for (int64_t r = 0; r < rows; ++r) {
+        lists.first[r] = lists.count;
+        AddLists(a, by_row, row + r, w0, w1, lists);
       }
-      if (!limits.complete) ActivateRows(a.activation, s.y, 1, 0, size_t((w1 - w0) * a.channels));
+      lists.first[rows] = lists.count;
+      for (int64_t c = 0; c < a.channels; c += block)
+        for (int64_t r = 0; r < rows; ++r) {
+          const int64_t at = ((row + r) * w.out + w0) * a.channels;
+          s.pixels = lists.pixels + lists.first[r] * kListStride;
+          s.weights = lists.weights + lists.first[r];
+          s.lists = lists.first[r + 1] - lists.first[r];
+          s.y = a.y + at;
+          if (a.residual != nullptr) s.residual = a.residual + at;
+          StripBlock<kPartial>(a, *strips, w1 - w0, c, std::min(c + block, a.channels), limits, s);
+        }
     }
+    row += rows;
+  }
 }
 
 void DepthwiseRows(const DepthwiseArgs& a, int64_t begin, int64_t end) {

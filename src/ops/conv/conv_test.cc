@@ -143,16 +143,17 @@ TEST(Conv, KernelMatchesForOneAndThreeAxes) {
 }
 
 TEST(Conv, KernelMatchesForDepthwiseOfEveryWidthAndChannelCount) {
-  for (const int64_t channels : {2, 3, 4, 7, 8, 15, 16, 17, 33})
+  for (const int64_t channels : {2, 3, 4, 7, 8, 15, 16, 17, 33, 70})
     for (const int64_t width : {1, 2, 7, 8, 9, 23})
-      for (const int64_t kernel : {3, 5})
+      for (const int64_t kernel : {3, 5, 7})
         for (const int64_t stride : {1, 2})
-          ExpectMatches({{1, channels, 4, width},
+          ExpectMatches({{1, channels, 11, width},
                          {channels, 1, kernel, kernel},
                          {stride, stride},
                          {},
-                         {2, 2, 2, 2},
+                         {3, 3, 3, 3},
                          channels});
+  ExpectMatches({{2, 66, 21, 9}, {66, 1, 5, 5}, {}, {}, {2, 2, 2, 2}, 66});  // several bands
 }
 
 // Groups that share a vector, that fill one or more, with and without a rest.
