@@ -142,7 +142,7 @@ def main():
     loads = load.measure_all([chosen[name] for name in load.MODELS if name in chosen], args.samples.resolve(), args.rounds)
     entry = chosen.get("mobilenet_v2", entries[0])
     shared = shared_cores.table(entry["name"], shared_cores.measure(
-        entry, compare.model_path(entry, args.samples.resolve()), seconds=4, rounds=3))
+        entry, compare.model_path(entry, args.samples.resolve()), seconds=3, rounds=3))
     batches = [batch for batch in args.batch if any(row["batch"] == batch for row in rows)]
     picture(args.out / "performance.svg", rows, args.threads)
     (args.out / "performance.md").write_text(page(rows, failed, args.threads, batches, loads, shared))
