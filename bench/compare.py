@@ -82,13 +82,18 @@ def runs_per_turn(worker):
     return max(3, min(2000, round(TURN_SECONDS * 1000 / statistics.median(worker.run(3)))))
 
 
-def measure(entry, path, threads, batch, rounds):
+def save_inputs(entry, batch, folder):
+    """Files with the model's inputs, the same numbers every time: {name: path}."""
     generator = np.random.default_rng(1)
+    inputs = {name: f"{folder}/{i}.npy" for i, name in enumerate(entry["inputs"])}
+    for name, path in inputs.items():
+        np.save(path, make_input(entry["inputs"][name], batch, generator))
+    return inputs
+
+
+def measure(entry, path, threads, batch, rounds):
     with tempfile.TemporaryDirectory() as folder:
-        inputs = {}
-        for i, (name, spec) in enumerate(entry["inputs"].items()):
-            inputs[name] = f"{folder}/{i}.npy"
-            np.save(inputs[name], make_input(spec, batch, generator))
+        inputs = save_inputs(entry, batch, folder)
         commands = ([ROOT / "build/release/bench_worker"], ["node", ROOT / "tools/ort_worker.mjs"])
         dunlin, peer = (Worker(command, path, threads, inputs) for command in commands)
         try:

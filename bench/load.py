@@ -16,8 +16,6 @@ import statistics
 import sys
 import tempfile
 
-import numpy as np
-
 import compare
 
 MODELS = ["oww_alexa", "mobilenet_v2", "resnet50", "bert_base"]
@@ -45,12 +43,8 @@ def start(engine, path, inputs):
 
 def measure(entry, path, rounds):
     """Medians for both engines: {engine: {"load_ms", "loaded", "ran", "anonymous"}}, memory in MiB."""
-    generator = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = {}
-        for i, (name, spec) in enumerate(entry["inputs"].items()):
-            inputs[name] = f"{folder}/{i}.npy"
-            np.save(inputs[name], compare.make_input(spec, 1, generator))
+        inputs = compare.save_inputs(entry, 1, folder)
         lives = {engine: [] for engine in COMMANDS}
         for _ in range(rounds):
             for engine in COMMANDS:

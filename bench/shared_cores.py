@@ -49,12 +49,8 @@ def share(engine, path, inputs, threads, seconds):
 
 
 def measure(entry, path, seconds, rounds):
-    generator = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = {}
-        for i, (name, spec) in enumerate(entry["inputs"].items()):
-            inputs[name] = f"{folder}/{i}.npy"
-            np.save(inputs[name], compare.make_input(spec, 1, generator))
+        inputs = compare.save_inputs(entry, 1, folder)
         rows = {}
         for _ in range(rounds):
             for engine in load.COMMANDS:
