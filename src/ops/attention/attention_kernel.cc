@@ -5,6 +5,7 @@
 #include "kernels/gemm.h"
 #include "kernels/reduce.h"
 #include "ops/attention/attention.h"
+#include "ops/matmul/product.h"
 
 namespace dunlin {
 namespace {
@@ -27,7 +28,7 @@ class AttentionKernel final : public Kernel {
   bool pack_keys = true, pack_values = true;
   int64_t block = 1, blocks = 1;             // rows at a time, and how often per head
   int64_t parts = 1;                         // of all blocks, with memory for scores each
-  int64_t mask_strides[4] = {};              // along [B, H, S, T]
+  std::vector<int64_t> mask_strides;         // along [B, H, S, T]
   int64_t key_floats = 0, value_floats = 0;  // packed, per head
   int64_t scores_at = 0, scratch_floats = 0;
 
@@ -147,15 +148,8 @@ Result<KernelPtr> LowerAttention(const AttentionAttrs& attrs, LowerContext& ctx)
   k->parts = std::min<int64_t>(heads * k->blocks, ctx.threads() == 1 ? 1 : ctx.threads() * 4);
   k->scores_at = heads * (k->key_floats + k->value_floats);
   k->scratch_floats = k->scores_at + k->parts * k->block * s.keys;
-  if (ctx.has(3)) {
-    const Dims& d = ctx.input(3).dims;
-    int64_t stride = 1;
-    for (size_t i = 0; i < d.size(); ++i) {
-      const size_t axis = d.size() - 1 - i;
-      k->mask_strides[3 - i] = d[axis] == 1 ? 0 : stride;
-      stride *= d[axis];
-    }
-  }
+  if (ctx.has(3))
+    k->mask_strides = BroadcastStrides(ctx.input(3).dims, Dims{s.batch, s.heads, s.rows, s.keys});
   return KernelPtr(std::move(k));
 }
 

@@ -3,6 +3,7 @@
 
 #include "ops/attention/attention.h"
 #include "ops/elementwise/numeric.h"
+#include "ops/matmul/product.h"
 
 namespace dunlin {
 namespace {
@@ -63,7 +64,9 @@ struct AttentionOp {
     const float* const k = ctx.in(1).as<float>();
     const float* const v = ctx.in(2).as<float>();
     float* const y = ctx.out(0).mut<float>();
-    const std::vector<int64_t> mask = MaskStrides(ctx);
+    const std::vector<int64_t> mask =
+        ctx.has(3) ? BroadcastStrides(ctx.in(3).dims, Dims{s.batch, s.heads, s.rows, s.keys})
+                   : std::vector<int64_t>();
     std::vector<double> weight(static_cast<size_t>(s.keys));
     for (int64_t b = 0; b < s.batch; ++b)
       for (int64_t h = 0; h < s.heads; ++h)
@@ -104,21 +107,6 @@ struct AttentionOp {
   static int64_t Macs(const Attrs& attrs, std::span<const Type> in, std::span<const Type>) {
     const auto s = ResolveAttention(attrs, in[0].dims, in[1].dims, in[2].dims);
     return s ? s->batch * s->heads * s->rows * s->keys * (s->width + s->values) : 0;
-  }
-
- private:
-  // Of the mask along [B, H, S, T], 0 where it repeats; empty without one.
-  static std::vector<int64_t> MaskStrides(RunContext& ctx) {
-    if (!ctx.has(3)) return {};
-    std::vector<int64_t> strides(4, 0);
-    const Dims& d = ctx.in(3).dims;
-    int64_t stride = 1;
-    for (size_t i = 0; i < d.size(); ++i) {
-      const size_t axis = d.size() - 1 - i;
-      if (d[axis] != 1) strides[3 - i] = stride;
-      stride *= d[axis];
-    }
-    return strides;
   }
 };
 

@@ -1,4 +1,5 @@
-// MatMul, Gemm and FusedMatMul seen as one product. Internal to this folder.
+// MatMul, Gemm and FusedMatMul seen as one product; what else multiplies batches of matrices uses
+// its strides.
 #pragma once
 
 #include <vector>
