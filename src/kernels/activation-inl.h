@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "kernels/activation.h"
+#include "kernels/gemm_partial-inl.h"
 #include "kernels/math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -49,7 +50,7 @@ HWY_INLINE V Activate(D d, V x, float a, float b) {
   } else if constexpr (kKind == Activation::kTanh) {
     return Tanh(d, x);
   } else if constexpr (kKind == Activation::kSilu) {
-    return hn::Div(x, hn::Add(one, Exp(d, hn::Neg(x))));
+    return hn::Div(x, OnePlusExp(d, x, -1.0f));
   } else if constexpr (kKind == Activation::kHardSigmoid) {
     return Limit(hn::MulAdd(x, hn::Set(d, a), hn::Set(d, b)), zero, one);
   } else if constexpr (kKind == Activation::kHardSwish) {
@@ -106,11 +107,8 @@ inline void ActivateRows(const ActivationParams& p, float* rows, size_t count, s
       size_t i = 0;
       for (; i + lanes <= cols; i += lanes)
         hn::StoreU(Activate<kKind>(d, hn::LoadU(d, x + i), p.a, p.b), d, x + i);
-      if (i == cols) continue;
-      HWY_ALIGN float tail[HWY_MAX_BYTES / sizeof(float)] = {};
-      for (size_t j = i; j < cols; ++j) tail[j - i] = x[j];
-      hn::Store(Activate<kKind>(d, hn::Load(d, tail), p.a, p.b), d, tail);
-      for (size_t j = i; j < cols; ++j) x[j] = tail[j - i];
+      if (const size_t rest = cols - i; rest != 0)
+        StorePartial(d, Activate<kKind>(d, LoadPartial(d, x + i, rest), p.a, p.b), x + i, rest);
     }
   });
 }

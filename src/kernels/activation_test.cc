@@ -22,6 +22,11 @@ DUNLIN_TEST_FUNCTION(Log)
 DUNLIN_TEST_FUNCTION(Tanh)
 DUNLIN_TEST_FUNCTION(Sigmoid)
 DUNLIN_TEST_FUNCTION(Erf)
+template <class D, class V>
+V OnePlusExpOfMinus(D d, V x) {
+  return OnePlusExp(d, x, -1.0f);
+}
+DUNLIN_TEST_FUNCTION(OnePlusExpOfMinus)
 
 }  // namespace dunlin::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -41,6 +46,7 @@ HWY_EXPORT(LogSpan);
 HWY_EXPORT(TanhSpan);
 HWY_EXPORT(SigmoidSpan);
 HWY_EXPORT(ErfSpan);
+HWY_EXPORT(OnePlusExpOfMinusSpan);
 
 namespace {
 
@@ -132,6 +138,23 @@ TEST(Math, SigmoidIsWithinFourUlp) {
     ExpectUlp(
         f, [](double x) { return 1 / (1 + std::exp(-x)); }, -87.0f, 40.0f, 4);
     ExpectEach(f, {kInf, -kInf, kNaN, 0.0f}, {1, 0, kNaN, 0.5f});
+  });
+}
+
+TEST(Math, OnePlusExpIsWithinItsBound) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    const std::vector<float> x = Samples(-88.0f, 104.0f);
+    std::vector<float> y(x.size());
+    HWY_DYNAMIC_DISPATCH(OnePlusExpOfMinusSpan)(x.data(), y.data(), x.size());
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double want = 1 + std::exp(-double(x[i]));
+      worst = std::max(worst, std::abs(y[i] - want) / want / (1 + std::abs(x[i])));
+    }
+    EXPECT_LE(worst, 2e-7);
+    const auto f = [](auto... a) { HWY_DYNAMIC_DISPATCH(OnePlusExpOfMinusSpan)(a...); };
+    ExpectEach(f, {kInf, -kInf, kNaN, 1e30f, -1e30f}, {1, kInf, kNaN, 1, kInf});
   });
 }
 

@@ -64,7 +64,7 @@ void MapParametric(const UnaryParams& p, const float* x, float* y, size_t n) {
     case UnaryOp::kHardSigmoid:
       return map([&](V v) HWY_ATTR { return Limit(hn::MulAdd(v, a, b), zero, one); });
     case UnaryOp::kSwish:
-      return map([&](V v) HWY_ATTR { return hn::Mul(v, Sigmoid(d, hn::Mul(v, a))); });
+      return map([&](V v) HWY_ATTR { return hn::Div(v, OnePlusExp(d, v, -p.a)); });
     case UnaryOp::kClip:
       return map([&](V v) HWY_ATTR { return Limit(v, a, b); });
     default:
