@@ -156,6 +156,18 @@ void AddThreads(CLI::App* app, int& threads) {
       ->check(Quiet(CLI::Range(0, 1024)));
 }
 
+void AddTune(CLI::App* app, std::optional<TuneOptions>& tune) {
+  const auto options = [&tune]() -> TuneOptions& { return tune ? *tune : tune.emplace(); };
+  app->add_flag_callback(
+      "--tune", [options] { options(); },
+      "Measure which kernel is fastest for each step, once for this CPU");
+  app->add_option_function<std::string>(
+         "--tune-file", [options](const std::string& file) { options().file = file; },
+         "Where measurements are kept (with --tune; in ~/.cache/dunlin)")
+      ->type_name("FILE")
+      ->needs("--tune");
+}
+
 using Command = std::function<Status(Stage&)>;
 struct Commands {
   CLI::App* app;
@@ -183,6 +195,7 @@ void AddRun(Commands& commands, RunCommand& c) {
   AddImages(app, c.inputs.image);
   AddOutputs(app, c.outputs);
   AddThreads(app, c.threads);
+  AddTune(app, c.tune);
 }
 
 void AddInspect(Commands& commands, InspectCommand& c) {
@@ -213,17 +226,20 @@ void AddOptimize(Commands& commands, OptimizeCommand& c) {
 }
 
 void AddBench(Commands& commands, BenchCommand& c) {
-  CLI::App* app =
-      commands.Add("bench", "Measure latency and throughput, and show where the time goes.",
-                   "  dunlin bench net.onnx --threads 2 --seconds 5\n"
-                   "  dunlin bench net.onnx --batch 8 --json\n"
-                   "  dunlin bench net.onnx --profile --trace trace.json      open the trace in "
-                   "ui.perfetto.dev\n"
-                   "  dunlin bench net.onnx --roofline net.svg",
-                   [&c](Stage& s) { return Bench(c, s); });
+  CLI::App* app = commands.Add(
+      "bench", "Measure latency and throughput, and show where the time goes.",
+      "  dunlin bench net.onnx --threads 2 --seconds 5\n"
+      "  dunlin bench net.onnx --batch 8 --json\n"
+      "  dunlin bench net.onnx --profile --trace trace.json      open the trace in "
+      "ui.perfetto.dev\n"
+      "  dunlin bench net.onnx --roofline net.svg\n"
+      "  dunlin bench net.onnx --tune                            where the cost models "
+      "are wrong",
+      [&c](Stage& s) { return Bench(c, s); });
   AddModel(app, c.model, c.opt);
   AddInputs(app, c.inputs);
   AddThreads(app, c.threads);
+  AddTune(app, c.tune);
   app->add_option("--batch", c.inputs.batch, "First extent of every input that leaves it open")
       ->type_name("N")
       ->check(Quiet(CLI::PositiveNumber));
@@ -302,6 +318,11 @@ void AddServe(Commands& commands, http::ServerOptions& o) {
                 "Require a full config.pbtxt");
   flag("--strict-readiness", o.strict_readiness, "Ready only when every model is");
   flag("--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
+  CLI::Option* const tune = app->add_flag(
+      "--tune", o.tune, "Take the kernels that `dunlin bench --tune` measured to be fastest here");
+  app->add_option("--tune-file", o.tune_file, "Where measurements are kept (in ~/.cache/dunlin)")
+      ->type_name("FILE")
+      ->needs(tune);
   number("--max-queue-size", o.max_queue_size,
          "Waiting requests per model, unless its configuration says");
   flag("--allow-http", o.allow_http, "Serve HTTP");

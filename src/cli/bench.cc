@@ -14,6 +14,7 @@
 #include "cli/roofline.h"
 #include "cli/stats.h"
 #include "cli/text.h"
+#include "cli/tune.h"
 
 namespace dunlin::cli {
 namespace {
@@ -107,7 +108,10 @@ std::string ReportText(const Report& r) {
 Status Bench(const BenchCommand& command, Stage& stage) {
   stage = Stage::kLoad;
   const auto start = Clock::now();
-  const auto model = TRY(Model::Load(command.model, {.opt = command.opt, .external_data_dir = {}}));
+  const auto model = TRY(Model::Load(command.model, {.opt = command.opt,
+                                                     .threads = command.threads,
+                                                     .tune = ShowTuning(command.tune),
+                                                     .external_data_dir = {}}));
   Report report;
   report.load_ms = MillisSince(start);
   report.threads = command.threads > 0 ? command.threads : UsableCpus();
@@ -127,6 +131,9 @@ Status Bench(const BenchCommand& command, Stage& stage) {
   stage = Stage::kRun;
   Session session = TRY(Session::Create(model, {.threads = command.threads}));
   TRY(session.Prepare(inputs.tensors));
+  if (command.tune)
+    fmt::print(command.json ? stderr : stdout, "{}",
+               TuningText(TRY(session.Tuning(inputs.tensors))));
   report.latency = TRY(Measure(session, inputs.tensors, command));
   report.arena_bytes = session.arena_bytes();
   fmt::print("{}\n", command.json ? ReportJson(report) : ReportText(report));

@@ -16,6 +16,7 @@ struct BenchCommand {
   int threads = 0;
   double seconds = 3;  // of measuring; at least five runs are made however long they take
   int warmup = 3;      // runs before measuring
+  std::optional<TuneOptions> tune;
   bool json = false;
   bool profile = false;
   std::string roofline;  // file for an SVG

@@ -4,6 +4,7 @@
 
 #include "cli/files.h"
 #include "cli/outputs.h"
+#include "cli/tune.h"
 
 namespace dunlin::cli {
 
@@ -23,7 +24,10 @@ Status ShowOutputs(std::span<const NamedValue> outputs, const OutputOptions& opt
 
 Status Run(const RunCommand& command, Stage& stage) {
   stage = Stage::kLoad;
-  const auto model = TRY(Model::Load(command.model, {.opt = command.opt, .external_data_dir = {}}));
+  const auto model = TRY(Model::Load(command.model, {.opt = command.opt,
+                                                     .threads = command.threads,
+                                                     .tune = ShowTuning(command.tune),
+                                                     .external_data_dir = {}}));
   stage = Stage::kInput;
   const Inputs inputs = TRY(MakeInputs(model->inputs(), command.inputs));
   for (const std::string& note : inputs.notes) fmt::print(stderr, "{}\n", note);

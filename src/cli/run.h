@@ -24,6 +24,7 @@ struct RunCommand {
   OutputOptions outputs;
   OptLevel opt = OptLevel::kDefault;
   int threads = 0;
+  std::optional<TuneOptions> tune;
 };
 Status Run(const RunCommand& command, Stage& stage);
 

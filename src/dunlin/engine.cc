@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/thread_pool.h"
+#include "dunlin/tuner.h"
 #include "formats/onnx.h"
 #include "kernels/simd_targets.h"
 #include "passes/passes.h"
@@ -45,6 +46,8 @@ PortInfo Port(const Graph& g, const std::string& name, const Type& t) {
 
 struct Model::Impl {
   std::shared_ptr<const Program> program;
+  std::shared_ptr<PackedWeights> weights;
+  std::unique_ptr<Tuner> tuner;  // none: the cost models decide
   std::vector<PortInfo> inputs, outputs;
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
@@ -98,6 +101,8 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
                                                   const std::string& dir,
                                                   const LoadOptions& options) {
   BestSimdTarget();  // before weights are packed for it
+  if (options.threads < 0)
+    return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
   ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
   auto impl = std::make_unique<Impl>();
   const Graph& g = *m.graph;
@@ -124,8 +129,13 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   }
   ProgramContext context;
   context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
-  context.threads = UsableCpus();
-  context.weights = MakeWeightCache(&ProcessPool());
+  context.threads =
+      options.threads == 0 ? UsableCpus() : std::min(options.threads, ProcessPool().threads());
+  context.weights = impl->weights = MakeWeightCache(&ProcessPool());
+  if (options.tune && options.opt != OptLevel::kNone) {
+    impl->tuner = std::make_unique<Tuner>(*options.tune);
+    context.ways = impl->tuner->ways();
+  }
   impl->program = std::make_shared<const Program>(std::move(m.graph), std::move(context));
   return std::shared_ptr<const Model>(new Model(std::move(impl)));
 }
@@ -293,11 +303,28 @@ Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
 
 struct Session::Impl {
   std::shared_ptr<const Model> model;
-  Execution execution;
+  std::optional<Execution> execution;
+  const Plan* tuned = nullptr;  // the plan whose choices were measured, or known before
   RunEnvironment env;
   int64_t arena_bytes = 0;
-  explicit Impl(std::shared_ptr<const Model> m, const std::shared_ptr<const Program>& program)
-      : model(std::move(m)), execution(program) {}
+
+  // Before a run: measures what is not known of the plan for such inputs.
+  Status Tune(std::span<const RunInput> inputs) {
+    const Model::Impl& m = *model->impl_;
+    if (m.tuner == nullptr || !m.tuner->measures()) return {};
+    if (TRY(execution->Prepare(inputs)) == tuned) return {};
+    // A run tells what choices there are, in sub-graphs too.
+    RunEnvironment timed = env;
+    timed.timed = true;
+    TRY(execution->Run(inputs, timed));
+    const std::vector<Choice> unknown = UnknownChoices(execution->Times(), *m.tuner->ways());
+    if (!unknown.empty()) {
+      execution.emplace(m.program);  // lets go of the weights packed for the cost models' choice
+      TRY(m.tuner->Measure(*m.program, *m.weights, unknown, inputs, env));
+    }
+    tuned = TRY(execution->Prepare(inputs));
+    return {};
+  }
 };
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -309,8 +336,9 @@ Result<Session> Session::Create(std::shared_ptr<const Model> model, const Sessio
   if (!model) return Fail(Code::kInvalidArgument, "a session needs a model");
   if (options.threads < 0)
     return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
-  const auto program = model->impl_->program;
-  auto impl = std::make_unique<Impl>(std::move(model), program);
+  auto impl = std::make_unique<Impl>();
+  impl->execution.emplace(model->impl_->program);
+  impl->model = std::move(model);
   impl->env.pool = &ProcessPool();
   impl->env.arenas = &ProcessArenas();
   impl->env.threads = options.threads == 0 ? ProcessPool().threads()
@@ -333,8 +361,9 @@ Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> i
   RunEnvironment env = impl_->env;
   env.cancelled = &options.cancelled;
   const Borrowed borrowed(bound);
-  std::vector<RunValue> results = TRY(impl_->execution.Run(borrowed.inputs, env));
-  const Plan* plan = TRY(impl_->execution.Prepare(borrowed.inputs));
+  TRY(impl_->Tune(borrowed.inputs));
+  std::vector<RunValue> results = TRY(impl_->execution->Run(borrowed.inputs, env));
+  const Plan* plan = TRY(impl_->execution->Prepare(borrowed.inputs));
   impl_->arena_bytes = std::max(impl_->arena_bytes, plan->memory.arena_bytes);
   if (options.outputs.empty())
     for (size_t i = 0; i < results.size(); ++i) wanted.push_back(i);
@@ -383,16 +412,40 @@ double AppendTimes(const RunTimes& t, std::vector<StepProfile>& out) {
 Result<std::vector<StepProfile>> Session::Profile(std::span<const NamedTensor> inputs) {
   const std::vector<RunValue> bound = TRY(impl_->model->impl_->Bind(ToValues(inputs)));
   const Borrowed borrowed(bound);
+  TRY(impl_->Tune(borrowed.inputs));
   RunEnvironment env = impl_->env;
   env.timed = true;
   // An execution of its own: times add up over the runs of one.
-  Execution execution(impl_->execution.program());
+  Execution execution(impl_->execution->program());
   for (const bool warm : {false, true}) {
     env.timed = warm;
     TRY(execution.Run(borrowed.inputs, env));
   }
   std::vector<StepProfile> steps;
   AppendTimes(execution.Times(), steps);
+  return steps;
+}
+
+Result<std::vector<TunedStep>> Session::Tuning(std::span<const NamedTensor> inputs) {
+  std::vector<TunedStep> steps;
+  const Model::Impl& m = *impl_->model->impl_;
+  if (m.tuner == nullptr) return steps;
+  const std::vector<RunValue> bound = TRY(m.Bind(ToValues(inputs)));
+  const Borrowed borrowed(bound);
+  TRY(impl_->Tune(borrowed.inputs));
+  const Plan* plan = TRY(impl_->execution->Prepare(borrowed.inputs));
+  for (const Choice& c : plan->choices) {
+    const auto found = m.tuner->ways()->Find(c.key);
+    if (!found || found->times.empty()) continue;
+    TunedStep step;
+    step.name = plan->graph->node(c.node).name;
+    step.model_way = found->times[0].way;
+    step.model_microseconds = found->times[0].microseconds;
+    step.way = c.ways[c.way];
+    for (const WayTime& t : found->times)
+      if (t.way == step.way) step.microseconds = t.microseconds;
+    steps.push_back(std::move(step));
+  }
   return steps;
 }
 

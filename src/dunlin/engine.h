@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -61,8 +62,25 @@ enum class OptLevel : uint8_t {
   kDefault,  // everything that keeps results within the documented bounds
 };
 
+// Measuring which kernel is fastest for each step, instead of believing the cost models.
+struct TuneOptions {
+  // Where measurements are kept; empty: $XDG_CACHE_HOME/dunlin/tune-<hash of the CPU's model>.json.
+  std::string file;
+  // False: only what was measured before is used; nobody waits for measurements.
+  bool measure = true;
+  // The model has been run `done` of `total` times so far. Called on the thread that runs.
+  std::function<void(int done, int total)> progress;
+  // A sentence on a file that cannot be used; the measurements then last as long as the model.
+  std::function<void(const std::string&)> warn;
+};
+
 struct LoadOptions {
   OptLevel opt = OptLevel::kDefault;
+  // That sessions will mostly run with: work is split for so many. 0: all usable CPUs.
+  int threads = 0;
+  // Given: the first run with new input shapes measures, for `threads`, what the file does not
+  // hold.
+  std::optional<TuneOptions> tune;
   // Where external data is looked for; empty: the model file's own folder.
   std::string external_data_dir;
 };
@@ -82,6 +100,13 @@ struct StepProfile {
   int64_t bytes = 0;   // inputs, outputs and weights, each counted once
   int64_t parameters = 0;
   double microseconds = 0;
+};
+
+// A step that several kernels can compute, as measured with LoadOptions::tune.
+struct TunedStep {
+  std::string name;                                 // node name of the source model
+  std::string model_way, way;                       // what the cost model would take, what is taken
+  double model_microseconds = 0, microseconds = 0;  // of each
 };
 
 // Totals for one set of input shapes.
@@ -168,6 +193,8 @@ class Session {
   Status Prepare(std::span<const NamedTensor> inputs);
   // Runs once, timing every step.
   Result<std::vector<StepProfile>> Profile(std::span<const NamedTensor> inputs);
+  // What was measured for the steps outside sub-graphs; empty when the model is not tuned.
+  Result<std::vector<TunedStep>> Tuning(std::span<const NamedTensor> inputs);
   int64_t arena_bytes() const;  // the workspace as it stands, its high-water mark
   const Model& model() const;
 

@@ -192,7 +192,14 @@ class Watchdog {
 }  // namespace
 
 Status RunServer(const ServerOptions& options) {
-  return RunServer(options, serve::CreateEngineBackend(), {});
+  std::optional<TuneOptions> tune;
+  // Requests never wait for measurements.
+  if (options.tune)
+    tune = {
+        .file = options.tune_file, .measure = false, .progress = {}, .warn = [](const auto& text) {
+          log::Warning("measured kernels", {{"reason", text}});
+        }};
+  return RunServer(options, serve::CreateEngineBackend(std::move(tune)), {});
 }
 
 Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,

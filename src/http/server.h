@@ -34,6 +34,8 @@ struct ServerOptions {
   bool disable_auto_complete_config = false;
   bool strict_readiness = true;  // ready only when every model that was asked for is ready
   bool exit_on_error = true;     // a model that fails at the start ends the process
+  bool tune = false;          // take the kernels that `dunlin bench --tune` measured to be fastest
+  std::string tune_file;      // empty: the engine's default
   int max_queue_size = 1024;  // waiting requests per model version, unless its configuration says
 
   // Front ends. Port 0: the system chooses, the log names it. An address is an IP address.

@@ -4,6 +4,7 @@
 
 #include <unordered_map>
 
+#include "ops/choice.h"
 #include "passes/passes.h"
 #include "runtime/chain.h"
 #include "runtime/workspace.h"
@@ -189,7 +190,7 @@ class Builder {
     return {};
   }
 
-  class Lowering final : public LowerContext {
+  class Lowering final : public LowerContext, public WayChooser {
    public:
     Lowering(Builder& b, const Node& n, const LayoutPlan& layouts)
         : b_(b), n_(n), layouts_(layouts) {}
@@ -212,11 +213,33 @@ class Builder {
     Layout output_layout(int o) const override { return layouts_.outputs[size_t(o)]; }
     WeightCache& weights() override { return *b_.context_.weights; }
     int threads() const override { return b_.context_.threads; }
+    size_t First(std::span<const Way> ways) override {
+      if (b_.context_.ways == nullptr) return 0;
+      choice_ = {n_.id, ChoiceKey(), {}, 0};
+      for (const Way& w : ways) choice_.ways.push_back(w.name);
+      return b_.context_.ways->First(choice_.key, choice_.ways);
+    }
+    void Took(std::span<const Way>, size_t way) override {
+      if (b_.context_.ways == nullptr) return;
+      choice_.way = way;
+      b_.plan_->choices.push_back(std::move(choice_));
+    }
 
    private:
+    std::string ChoiceKey() const {
+      std::string key = fmt::format("{} {} ", n_.op->name, Fingerprint(*n_.attrs));
+      for (int i = 0; i < input_count(); ++i) {
+        if (!has(i)) continue;
+        key += fmt::format("{}:{}{}{} ", i, ToString(input(i)),
+                           input_layout(i) == Layout::kChannelsLast ? " channels-last" : "",
+                           value(i) != nullptr ? " constant" : "");
+      }
+      return key + fmt::format("threads {}", threads());
+    }
     Builder& b_;
     const Node& n_;
     const LayoutPlan& layouts_;
+    Choice choice_;
   };
 
   LayoutPlan RowMajor(const Node& n) const {
@@ -442,6 +465,11 @@ Result<std::shared_ptr<const Plan>> Program::PlanFor(std::span<const Type> input
   plans_.emplace_front(key, plan);
   if (plans_.size() > kMaxPlans) plans_.pop_back();
   return plan;
+}
+
+void Program::DropPlans() const {
+  std::lock_guard lock(mutex_);
+  plans_.clear();
 }
 
 }  // namespace dunlin

@@ -50,6 +50,21 @@ struct Step {
   std::string label;  // "Conv+Clip"
 };
 
+// A step that several kernels can compute, and the one it has; see ops/choice.h.
+struct Choice {
+  NodeId node = NodeId::kNone;
+  std::string key;                // operator, attributes, types and layouts of inputs, threads
+  std::vector<std::string> ways;  // in the order of the cost model
+  size_t way = 0;
+};
+
+// Knows better than the cost models which way to take.
+class WayPolicy {
+ public:
+  virtual ~WayPolicy() = default;
+  virtual size_t First(const std::string& key, std::span<const std::string> ways) const = 0;
+};
+
 struct Plan {
   std::unique_ptr<const Graph> graph;
   std::vector<Slot> slots;
@@ -58,6 +73,7 @@ struct Plan {
   std::vector<int> output_slots;    // kOutput slots, or kDynamic ones that the caller takes over
   MemoryPlan memory;                // of arena slots and scratch
   OptimizationReport optimization;  // of what the shapes made possible
+  std::vector<Choice> choices;      // only where the context has a policy
 };
 
 enum class PlanMode : uint8_t { kFast, kReference };
@@ -80,6 +96,7 @@ struct ProgramContext {
   int threads = 1;  // that kernels are planned for
   std::shared_ptr<WeightCache> weights;
   ChainOptions chains;
+  std::shared_ptr<const WayPolicy> ways;  // none: the cost models decide
 };
 
 class Program {
@@ -92,6 +109,8 @@ class Program {
   // The plan for inputs of these types (in the graph's order), made on first use. Inputs of dynamic
   // kind (sequences) have their kind set and make no static shapes. Thread-safe.
   Result<std::shared_ptr<const Plan>> PlanFor(std::span<const Type> inputs) const;
+  // The next PlanFor makes anew what the policy may now see otherwise. Thread-safe.
+  void DropPlans() const;
 
  private:
   std::unique_ptr<Graph> graph_;

@@ -10,7 +10,7 @@
 namespace dunlin {
 namespace {
 
-class Cache final : public WeightCache {
+class Cache final : public PackedWeights {
  public:
   explicit Cache(ThreadPool* pool) : pool_(pool) {}
 
@@ -41,6 +41,12 @@ class Cache final : public WeightCache {
     files_.clear();
   }
 
+  void ForgetUnused() override {
+    std::lock_guard lock(mutex_);
+    std::erase_if(packed_,
+                  [](const auto& entry) { return entry.second.second.buffer().use_count() == 1; });
+  }
+
  private:
   // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
   Result<Tensor> Readable(const Tensor& weight) {
@@ -68,7 +74,7 @@ class Cache final : public WeightCache {
 
 }  // namespace
 
-std::shared_ptr<WeightCache> MakeWeightCache(ThreadPool* pool) {
+std::shared_ptr<PackedWeights> MakeWeightCache(ThreadPool* pool) {
   return std::make_shared<Cache>(pool);
 }
 

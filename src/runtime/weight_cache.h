@@ -9,7 +9,13 @@
 
 namespace dunlin {
 
+class PackedWeights : public WeightCache {
+ public:
+  // Gives back what no plan holds any more.
+  virtual void ForgetUnused() = 0;
+};
+
 // Packs with the threads of `pool`; on the calling thread alone when it is null.
-std::shared_ptr<WeightCache> MakeWeightCache(ThreadPool* pool = nullptr);
+std::shared_ptr<PackedWeights> MakeWeightCache(ThreadPool* pool = nullptr);
 
 }  // namespace dunlin

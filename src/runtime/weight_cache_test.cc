@@ -71,6 +71,23 @@ TEST(WeightCache, SessionsThatAskAtOnceGetTheSameTensor) {
   for (const void* f : found) EXPECT_EQ(f, found[0]);
 }
 
+TEST(WeightCache, ForgetsWhatNobodyHolds) {
+  const auto cache = MakeWeightCache();
+  const Tensor a = Numbers(4);
+  int packed = 0;
+  const auto pack = [&](const Tensor& t) {
+    ++packed;
+    return Copy(t);
+  };
+  EXPECT_TRUE(cache->Get(a, "r", pack).has_value());
+  cache->ForgetUnused();
+  const auto held = cache->Get(a, "r", pack);
+  EXPECT_EQ(packed, 2);
+  cache->ForgetUnused();
+  EXPECT_TRUE(cache->Get(a, "r", pack).has_value());
+  EXPECT_EQ(packed, 2);
+}
+
 // Three megabytes from an odd address: more parts than threads, the last one short.
 TEST(WeightCache, PacksFromAnyAddressWhateverTheNumberOfThreads) {
   const Tensor a = Numbers(800001);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,7 +51,7 @@ class Backend {
                                                     const BackendLoadOptions& options) = 0;
 };
 
-// Dunlin's own engine.
-std::unique_ptr<Backend> CreateEngineBackend();
+// Dunlin's own engine; with measured choices of kernels if `tune` is given.
+std::unique_ptr<Backend> CreateEngineBackend(std::optional<TuneOptions> tune = {});
 
 }  // namespace dunlin::serve

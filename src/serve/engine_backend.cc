@@ -49,19 +49,27 @@ class EngineModel : public LoadedModel {
 
 class EngineBackend : public Backend {
  public:
+  explicit EngineBackend(std::optional<TuneOptions> tune) : tune_(std::move(tune)) {}
+
   Result<std::shared_ptr<LoadedModel>> Load(const std::string& path,
                                             const BackendLoadOptions& options) override {
     auto model =
         TRY(Model::Load(path, {.opt = options.optimize ? OptLevel::kDefault : OptLevel::kNone,
+                               .tune = tune_,
                                .external_data_dir = {}}));
     // Weights are nearly always 4-byte floats; the engine does not count bytes per type.
     const int64_t bytes = model->parameters() * 4;
     return std::shared_ptr<LoadedModel>(std::make_shared<EngineModel>(std::move(model), bytes));
   }
+
+ private:
+  const std::optional<TuneOptions> tune_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> CreateEngineBackend() { return std::make_unique<EngineBackend>(); }
+std::unique_ptr<Backend> CreateEngineBackend(std::optional<TuneOptions> tune) {
+  return std::make_unique<EngineBackend>(std::move(tune));
+}
 
 }  // namespace dunlin::serve

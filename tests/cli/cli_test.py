@@ -254,6 +254,23 @@ class Bench(Case):
         self.assertEqual(report["batch"], 4)
         self.assertAlmostEqual(report["throughput_per_s"], 4000 / report["mean_ms"], delta=report["throughput_per_s"] / 100)
 
+    def test_tune_measures_once_and_keeps_what_it_found(self):
+        file = self.folder / "tune.json"
+        words = ("bench", TINY, "--seconds", 0, "--threads", 1, "--tune", "--tune-file", file)
+        self.assertIn("steps that have a choice", self.succeeds(*words))
+        found = json.loads(file.read_text())["choices"]
+        self.assertGreater(len(found), 0)
+        before = file.stat()
+        self.succeeds(*words)
+        self.assertEqual((file.stat().st_ino, file.stat().st_mtime_ns), (before.st_ino, before.st_mtime_ns))
+
+    def test_tune_warns_of_a_file_that_is_not_its_own_and_leaves_it(self):
+        file = self.file("model.onnx", TINY.read_bytes())
+        run = dunlin("bench", TINY, "--seconds", 0, "--tune", "--tune-file", file)
+        self.assertEqual(run.returncode, OK, run.stderr)
+        self.assertIn(str(file).encode(), run.stderr)
+        self.assertEqual(file.read_bytes(), TINY.read_bytes())
+
     def test_roofline_is_a_picture_of_the_steps(self):
         picture = self.folder / "roof.svg"
         self.succeeds("bench", TINY, "--seconds", 0, "--threads", 1, "--roofline", picture)

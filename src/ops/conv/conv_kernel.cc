@@ -6,6 +6,7 @@
 #include "kernels/depthwise.h"
 #include "kernels/transpose.h"
 #include "ops/band.h"
+#include "ops/choice.h"
 
 namespace dunlin {
 namespace {
@@ -321,13 +322,14 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
 // With fewer channels than this a tap is too short for the product of pixels.
 constexpr int64_t kFewChannels = 8;
 
-bool WantsRowTaps(const ConvShape& s) {
+bool RowTapsFit(const ConvShape& s) {
   const WindowAxis& last = s.window.back();
   // Wider padding would make the copy larger than the image and its weights.
   const bool narrow = last.pad_begin < last.kernel && last.pad_end < last.kernel;
-  return s.group == 1 && s.channels < kFewChannels && last.kernel > 1 && last.dilation == 1 &&
-         narrow;
+  return s.group == 1 && last.kernel > 1 && last.dilation == 1 && narrow;
 }
+
+bool WantsRowTaps(const ConvShape& s) { return s.channels < kFewChannels && RowTapsFit(s); }
 
 Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& act,
                                LowerContext& ctx) {
@@ -353,6 +355,37 @@ Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& a
   k->packed =
       TRY(ctx.weights().Get(*ctx.value(1), recipe, [&](const Tensor& t) { return k->Pack(t); }));
   return KernelPtr(std::move(k));
+}
+
+// The cost model's choice first.
+std::vector<Way> WaysOf(const ConvShape& shape, const ActivationParams& act, LowerContext& ctx) {
+  std::vector<Way> ways;
+  const bool constant = ctx.value(1) != nullptr;
+  const Way row_taps{"row_taps", [&] { return LowerRowTaps(shape, act, ctx); }};
+  if (constant && WantsRowTaps(shape)) ways.push_back(row_taps);
+  if (ctx.input_layout(0) != Layout::kChannelsLast) return ways;
+  const bool depthwise = shape.group > 1 && shape.group == shape.channels &&
+                         shape.outputs == shape.channels && DepthwiseFits(GeometryOf(shape));
+  if (depthwise) ways.push_back({"depthwise", [&] { return LowerDepthwise(shape, act, ctx); }});
+  if (constant && shape.group > 1)
+    ways.push_back({"grouped", [&] { return LowerGrouped(shape, act, ctx); }});
+  if (depthwise) return ways;
+  const int tile = constant ? WinogradTile(shape) : 0;
+  const auto add_winograd = [&](int m) {
+    ways.push_back(
+        {fmt::format("winograd_{0}x{0}", m), [&, m] { return LowerWinograd(shape, m, act, ctx); }});
+  };
+  for (const int m : {4, 2})
+    if (m <= tile) add_winograd(m);
+  ways.push_back({"indirect", [&] { return LowerIndirect(shape, act, ctx); }});
+  if (!constant) return ways;
+  for (const int m : {2, 4})
+    if (m > tile && WinogradFits(shape)) add_winograd(m);
+  // More channels than that fill whole vectors either way, and the copy costs.
+  constexpr int64_t kMostRowTapChannels = 32;
+  if (!WantsRowTaps(shape) && RowTapsFit(shape) && shape.channels <= kMostRowTapChannels)
+    ways.push_back(row_taps);
+  return ways;
 }
 
 }  // namespace
@@ -381,14 +414,7 @@ Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
   if (!HasConvKernel(ctx.input(0)) || ctx.output_layout(0) != Layout::kChannelsLast)
     return KernelPtr();
   const ConvShape shape = TRY(ResolveConv(attrs, ctx.input(0).dims, ctx.input(1).dims));
-  if (WantsRowTaps(shape) && ctx.value(1) != nullptr) return LowerRowTaps(shape, act, ctx);
-  if (ctx.input_layout(0) != Layout::kChannelsLast) return KernelPtr();
-  if (shape.group > 1 && shape.group == shape.channels && shape.outputs == shape.channels &&
-      DepthwiseFits(GeometryOf(shape)))
-    return LowerDepthwise(shape, act, ctx);
-  if (KernelPtr k = TRY(LowerGrouped(shape, act, ctx))) return k;
-  if (KernelPtr k = TRY(LowerWinograd(shape, act, ctx))) return k;
-  return LowerIndirect(shape, act, ctx);
+  return LowerBy(ctx, WaysOf(shape, act, ctx));
 }
 
 LayoutPlan ConvLayouts(const ConvAttrs& attrs, const LayoutQuery& query) {

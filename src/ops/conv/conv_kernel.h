@@ -11,10 +11,13 @@ namespace dunlin {
 // and output are those of FusedConv, stored channels-last.
 Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act, LowerContext& ctx);
 
-// Winograd's method where the cost model prefers it and the rounding error with these weights is
-// small, else nullptr. Channels-last.
-Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& act,
+// Winograd's method on tiles of m x m outputs where the rounding error with these weights is small,
+// else nullptr. Channels-last.
+Result<KernelPtr> LowerWinograd(const ConvShape& shape, int m, const ActivationParams& act,
                                 LowerContext& ctx);
+bool WinogradFits(const ConvShape& shape);
+// What its cost model prefers: 2, 4, or 0 for the direct product.
+int WinogradTile(const ConvShape& shape);
 
 // The direct kernel for narrow groups of constant weights, nullptr for others. Channels-last.
 Result<KernelPtr> LowerGrouped(const ConvShape& shape, const ActivationParams& act,

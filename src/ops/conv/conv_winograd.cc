@@ -194,15 +194,19 @@ double CostOf(const WinogradGeometry& g) {
          double(g.points()) * c * o * std::max(tiles * kProduct, tiles + chunks * kStream);
 }
 
-// 0: the direct product.
-int ChooseTile(const ConvShape& s) {
+}  // namespace
+
+bool WinogradFits(const ConvShape& s) {
   // Fewer channels leave the products too short for what the transforms cost.
   constexpr int64_t kLeastChannels = 16;
-  if (s.window.size() != 2 || s.group != 1 || s.channels < kLeastChannels ||
-      s.outputs < kLeastChannels)
-    return 0;
-  for (const WindowAxis& a : s.window)
-    if (a.kernel != 3 || a.stride != 1 || a.dilation != 1) return 0;
+  return s.window.size() == 2 && s.group == 1 && s.channels >= kLeastChannels &&
+         s.outputs >= kLeastChannels && std::ranges::all_of(s.window, [](const WindowAxis& a) {
+           return a.kernel == 3 && a.stride == 1 && a.dilation == 1;
+         });
+}
+
+int WinogradTile(const ConvShape& s) {
+  if (!WinogradFits(s)) return 0;
   const double pixels = double(s.batch * s.out_pixels());
   const double direct =
       9 * double(s.channels * s.outputs) * std::max(pixels * kProduct, pixels + kStream);
@@ -214,39 +218,34 @@ int ChooseTile(const ConvShape& s) {
   return m;
 }
 
-}  // namespace
-
-Result<KernelPtr> LowerWinograd(const ConvShape& shape, const ActivationParams& act,
+Result<KernelPtr> LowerWinograd(const ConvShape& shape, int m, const ActivationParams& act,
                                 LowerContext& ctx) {
   const Tensor* const w = ctx.value(1);
   if (w == nullptr) return KernelPtr();
-  for (int m = ChooseTile(shape); m != 0; m = m == 4 ? 2 : 0) {
-    auto k = std::make_unique<WinogradKernel>();
-    k->geometry = GeometryOf(shape, m);
-    k->act = act;
-    k->panels = MakeGemmPanels(shape.outputs);
-    k->zeros = TRY(Tensor::Zeros(DType::kF32, {shape.channels}));
-    k->chunk = ChunkOf(k->geometry);
-    const int64_t tiles = k->geometry.tiles(), threads = ctx.threads();
-    k->chunks = (tiles + k->chunk - 1) / k->chunk;
-    // Two lists a thread even out what a disturbed core loses.
-    k->lists = threads == 1 ? 1 : std::min(k->chunks, 2 * threads);
-    if (threads > 1 && k->chunks < 2 * threads && k->tile_floats() * tiles <= kMaxScratch) {
-      k->chunk = tiles;
-      k->lists = 0;
-    } else {
-      k->lists = std::clamp<int64_t>(kMaxScratch / k->chunk_floats(), 1, k->lists);
-    }
-    const std::string recipe =
-        fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
-                    k->panels.count, shape.outputs, shape.channels);
-    k->packed = TRY(
-        ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k->Pack(t, ctx.weights()); }));
-    if (!(k->error() <= kMaxError)) continue;
-    k->label = fmt::format("conv.winograd_{0}x{0} (error {1:.0e})", m, k->error());
-    return KernelPtr(std::move(k));
+  auto k = std::make_unique<WinogradKernel>();
+  k->geometry = GeometryOf(shape, m);
+  k->act = act;
+  k->panels = MakeGemmPanels(shape.outputs);
+  k->zeros = TRY(Tensor::Zeros(DType::kF32, {shape.channels}));
+  k->chunk = ChunkOf(k->geometry);
+  const int64_t tiles = k->geometry.tiles(), threads = ctx.threads();
+  k->chunks = (tiles + k->chunk - 1) / k->chunk;
+  // Two lists a thread even out what a disturbed core loses.
+  k->lists = threads == 1 ? 1 : std::min(k->chunks, 2 * threads);
+  if (threads > 1 && k->chunks < 2 * threads && k->tile_floats() * tiles <= kMaxScratch) {
+    k->chunk = tiles;
+    k->lists = 0;
+  } else {
+    k->lists = std::clamp<int64_t>(kMaxScratch / k->chunk_floats(), 1, k->lists);
   }
-  return KernelPtr();
+  const std::string recipe =
+      fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
+                  k->panels.count, shape.outputs, shape.channels);
+  k->packed = TRY(
+      ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k->Pack(t, ctx.weights()); }));
+  if (!(k->error() <= kMaxError)) return KernelPtr();
+  k->label = fmt::format("conv.winograd_{0}x{0} (error {1:.0e})", m, k->error());
+  return KernelPtr(std::move(k));
 }
 
 }  // namespace dunlin
