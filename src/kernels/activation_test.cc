@@ -18,6 +18,7 @@ namespace dunlin::HWY_NAMESPACE {
       hn::StoreU(Name(d, hn::LoadU(d, x + i)), d, y + i); \
   }
 DUNLIN_TEST_FUNCTION(Exp)
+DUNLIN_TEST_FUNCTION(ExpNotPositive)
 DUNLIN_TEST_FUNCTION(Log)
 DUNLIN_TEST_FUNCTION(Tanh)
 DUNLIN_TEST_FUNCTION(Sigmoid)
@@ -42,6 +43,7 @@ HWY_AFTER_NAMESPACE();
 
 namespace dunlin {
 HWY_EXPORT(ExpSpan);
+HWY_EXPORT(ExpNotPositiveSpan);
 HWY_EXPORT(LogSpan);
 HWY_EXPORT(TanhSpan);
 HWY_EXPORT(SigmoidSpan);
@@ -105,6 +107,17 @@ TEST(Math, ExpIsWithinTwoUlp) {
         f, [](double x) { return std::exp(x); }, -87.3f, 88.72283f, 2);
     ExpectEach(f, {kInf, -kInf, kNaN, 0.0f, 89.0f, -88.0f, -1e30f, 1e30f},
                {kInf, 0, kNaN, 1, kInf, 0, 0, kInf});
+  });
+}
+
+TEST(Math, ExpNotPositiveIsWithinThreeUlp) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    const auto f = [](auto... a) { HWY_DYNAMIC_DISPATCH(ExpNotPositiveSpan)(a...); };
+    ExpectUlp(
+        f, [](double x) { return std::exp(x); }, -87.3f, 0.0f, 3);
+    ExpectEach(f, {-kInf, kNaN, std::nanf("511"), 0.0f, -0.0f, -88.0f, -1e30f},
+               {0, kNaN, kNaN, 1, 1, 0, 0});
   });
 }
 

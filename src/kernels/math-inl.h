@@ -89,6 +89,26 @@ HWY_INLINE V OnePlusExp(D d, V x, float a) {
   }
 }
 
+// e^x for x <= 0 or NaN, at most 3 ulp; 0 below the least normal number.
+template <class D, class V>
+HWY_INLINE V ExpNotPositive(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  // As Exp, with the exponent's bias in the rounding constant: its low bits then are those of 2^n.
+  const V lowest = hn::Set(d, -87.33654f);
+  const V magic = hn::Set(d, 12583039.0f);  // 1.5 * 2^23 + 127
+  const V c = hn::Max(lowest, x);
+  const V t = hn::MulAdd(c, hn::Set(d, 1.44269504f), magic);
+  const V n = hn::Sub(t, magic);
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), c);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  const V q = Polynomial(d, r, 4.999999305e-1f, 1.666651479e-1f, 4.166845683e-2f, 8.369419043e-3f,
+                         1.381314236e-3f);
+  const V p = hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), hn::Set(d, 1.0f));
+  const V power = hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(di, t)));
+  // A product, so that NaN stays.
+  return hn::IfThenZeroElse(hn::Lt(x, lowest), hn::Mul(p, power));
+}
+
 // Natural logarithm, at most 2 ulp. 0 gives -Inf, negative numbers NaN.
 template <class D, class V>
 HWY_INLINE V Log(D d, V x) {

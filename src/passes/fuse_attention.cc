@@ -72,9 +72,9 @@ Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
   if (!IsPlainProduct(scores, true) || !IsPlainProduct(r.node(0), false) ||
       FloatAttr(*r.node(0).attrs, "alpha").value_or(1) != 1)
     return std::nullopt;
-  // Batches or heads that repeat are left to the products.
-  if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] || q.dims[1] != k.dims[1] ||
-      q.dims[1] != v.dims[1])
+  // Batches that repeat are left to the products; one head of keys and values may serve all.
+  if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] || k.dims[1] != v.dims[1] ||
+      (k.dims[1] != q.dims[1] && k.dims[1] != 1))
     return std::nullopt;
   const int64_t axis = IntAttr(*r.node(1).attrs, "axis").value_or(-1);
   if (axis != -1 && axis != 3) return std::nullopt;
@@ -141,6 +141,30 @@ Result<std::optional<ValueId>> TakeTranspose(Rewriter& r, const Match&) {
                 With(SettingsOf(*attention.attrs), kNames[kInput], int64_t(taken)));
 }
 
+// Attention(q, Reshape(Expand(Unsqueeze(k))), the same of v), which repeats every head of keys and
+// values for a group of queries. Nodes: 0 the attention, 1 and 2 the expansions of k and v. Values:
+// 5 k, 8 v.
+Result<std::optional<ValueId>> TakeGroups(Rewriter& r, const Match& m) {
+  const dunlin::Node& attention = r.node(0);
+  for (const std::string_view order : {"k_order", "v_order"})
+    if (*IntAttr(*attention.attrs, order) != int64_t(HeadOrder::kHeadsFirst)) return std::nullopt;
+  std::vector<ValueId> inputs = attention.inputs;
+  for (const int i : {1, 2}) {
+    const ValueId from = m.var(i == 1 ? 5 : 8);
+    const Type &x = r.type(from), &repeated = r.type(inputs[size_t(i)]),
+               &expanded = r.type(r.node(i).outputs[0]), &before = r.type(r.node(i).inputs[0]);
+    if (!IsStaticF32(x) || !IsStaticF32(repeated) || expanded.dims.rank() != 5) return std::nullopt;
+    const Dims &d = x.dims, &e = expanded.dims;
+    if (!(before.dims == Dims{d[0], d[1], 1, d[2], d[3]}) ||
+        !(e == Dims{d[0], d[1], e[2], d[2], d[3]}) ||
+        !(repeated.dims == Dims{d[0], d[1] * e[2], d[2], d[3]}))
+      return std::nullopt;
+    inputs[size_t(i)] = from;
+  }
+  if (r.type(inputs[1]).dims[1] != r.type(inputs[2]).dims[1]) return std::nullopt;
+  return r.Node(kFused, std::move(inputs), SettingsOf(*attention.attrs));
+}
+
 // Attention(…, x * c, …) or x / c, as exporters of scaled_dot_product_attention write it, half of
 // the scale on the queries and half on the keys: node 0 and its operand's node 1.
 template <int kInput>
@@ -184,6 +208,10 @@ std::vector<Rule> MakeRules() {
     return product(Op("Softmax", {std::move(masked)}, 1), Var(2), 0);
   };
   const Pat transposed = Op("Transpose", {Var(5)}, 1);
+  const auto repeated = [](int bind, int var) {
+    const Pat spread = Op({"Unsqueeze", "Reshape"}, {Var(var), Var(var + 1)});
+    return Op("Reshape", {Op("Expand", {spread, Var(var + 2)}, bind), Var(bind)});
+  };
   const Pat scaled = Op({"Mul", "Div"}, {Var(5), Var(6)}, 1);
   return {
       {"attention-mask", whole(Op("Add", {scores, Var(3)}, 3)), MakeAttention<MaskKind::kAdded>},
@@ -197,6 +225,8 @@ std::vector<Rule> MakeRules() {
       {"attention-queries", OpMore({kFused}, {transposed}, 0), TakeTranspose<0>},
       {"attention-keys", OpMore({kFused}, {Var(0), transposed}, 0), TakeTranspose<1>},
       {"attention-values", OpMore({kFused}, {Var(0), Var(1), transposed}, 0), TakeTranspose<2>},
+      {"attention-groups", OpMore({kFused}, {Var(0), repeated(1, 5), repeated(2, 8)}, 0),
+       TakeGroups},
       {"attention-result", Op("Transpose", {OpMore({kFused}, {Var(0)}, 1)}, 0), GiveTransposed},
   };
 }

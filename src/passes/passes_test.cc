@@ -190,9 +190,40 @@ TEST(Fuse, AttentionWhoseWeightsAreReadStaysApart) {
   EXPECT_EQ(Optimised(a.b.Finish({a.result, a.weights})).count("Attention"), 0u);
 }
 
-TEST(Fuse, AttentionWithSharedKeyHeadsStaysApart) {
+TEST(Fuse, AttentionWithSharedHeadsOfKeysAloneStaysApart) {
   AttentionGraph a(1);
   EXPECT_EQ(Optimised(a.b.Finish({a.result})).count("Attention"), 0u);
+}
+
+// softmax(Q K^T) V of four heads of queries, with heads of keys and values repeated by `times`.
+Counts GroupedAttention(int64_t times) {
+  GraphBuilder b;
+  const auto ints = [&](std::vector<int64_t> v) { return b.Const(Tensor::Ints(v)); };
+  const auto heads = [&] {
+    const ValueId x = b.Add("Unsqueeze", {b.Input({1, 2, 5, 3}), ints({2})});
+    return b.Add("Reshape",
+                 {b.Add("Expand", {x, ints({1, 2, times, 5, 3})}), ints({1, 2 * times, 5, 3})});
+  };
+  const ValueId k = b.Add("Transpose", {heads()}, {{"perm", std::vector<int64_t>{0, 1, 3, 2}}});
+  const ValueId weights = b.Add("Softmax", {b.Add("MatMul", {b.Input({1, 4, 7, 3}), k})});
+  return Optimised(b.Finish({b.Add("MatMul", {weights, heads()})}));
+}
+
+TEST(Fuse, AttentionReadsRepeatedHeadsOfKeysWhereTheyLie) {
+  EXPECT_EQ(GroupedAttention(2), (Counts{{"Attention", 1}}));
+}
+
+TEST(Fuse, AttentionLeavesHeadsThatRepeatInAnotherOrder) {
+  GraphBuilder b;
+  const auto ints = [&](std::vector<int64_t> v) { return b.Const(Tensor::Ints(v)); };
+  const auto heads = [&] {  // the repetition stands ahead of the heads
+    const ValueId x = b.Add("Unsqueeze", {b.Input({1, 2, 5, 3}), ints({1})});
+    return b.Add("Reshape", {b.Add("Expand", {x, ints({1, 2, 2, 5, 3})}), ints({1, 4, 5, 3})});
+  };
+  const ValueId k = b.Add("Transpose", {heads()}, {{"perm", std::vector<int64_t>{0, 1, 3, 2}}});
+  const ValueId weights = b.Add("Softmax", {b.Add("MatMul", {b.Input({1, 4, 7, 3}), k})});
+  const Counts counts = Optimised(b.Finish({b.Add("MatMul", {weights, heads()})}));
+  EXPECT_EQ(counts.at("Expand"), 2);
 }
 
 TEST(Fuse, ConvWhoseResultIsUsedTwiceKeepsIt) {

@@ -34,14 +34,20 @@ struct AttentionAttrs {
 inline constexpr std::string_view kAttentionName = "Attention";
 
 // Inputs: Q, K, V and perhaps a mask that broadcasts to [B, H, S, T]: floats are added to the
-// scores, booleans replace them by `fill`.
+// scores, booleans replace them by `fill`. K and V may have fewer heads, a divisor of Q's (grouped
+// queries).
 struct AttentionShape {
   int64_t batch = 1, heads = 1, rows = 0, keys = 0, width = 0, values = 0;  // B, H, S, T, D, Dv
+  int64_t key_heads = 1;  // of K and V; each serves heads / key_heads neighbouring heads of Q
   // Strides in elements.
   struct Strides {
     int64_t batch = 0, head = 0, row = 0, element = 1;
   };
   Strides q, k, v, y;
+  // Which of the batch * key_heads heads of keys and values belongs to head i of batch * heads.
+  int64_t KeyHead(int64_t i) const {
+    return i / heads * key_heads + i % heads / (heads / key_heads);
+  }
 };
 Result<AttentionShape> ResolveAttention(const AttentionAttrs& attrs, std::span<const int64_t> q,
                                         std::span<const int64_t> k, std::span<const int64_t> v);

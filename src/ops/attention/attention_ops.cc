@@ -71,12 +71,13 @@ struct AttentionOp {
     for (int64_t b = 0; b < s.batch; ++b)
       for (int64_t h = 0; h < s.heads; ++h)
         for (int64_t r = 0; r < s.rows; ++r) {
+          const int64_t kh = s.KeyHead(h);
           double largest = -HUGE_VAL, sum = 0;
           for (int64_t t = 0; t < s.keys; ++t) {
             double dot = 0;
             for (int64_t i = 0; i < s.width; ++i)
               dot += double(q[b * s.q.batch + h * s.q.head + r * s.q.row + i * s.q.element]) *
-                     double(k[b * s.k.batch + h * s.k.head + t * s.k.row + i * s.k.element]);
+                     double(k[b * s.k.batch + kh * s.k.head + t * s.k.row + i * s.k.element]);
             double& w = weight[size_t(t)];
             w = dot * double(attrs.scale);
             if (!mask.empty()) {
@@ -93,7 +94,7 @@ struct AttentionOp {
             double out = 0;
             for (int64_t t = 0; t < s.keys; ++t)
               out += weight[size_t(t)] *
-                     double(v[b * s.v.batch + h * s.v.head + t * s.v.row + i * s.v.element]);
+                     double(v[b * s.v.batch + kh * s.v.head + t * s.v.row + i * s.v.element]);
             y[b * s.y.batch + h * s.y.head + r * s.y.row + i * s.y.element] = float(out / sum);
           }
         }
@@ -120,12 +121,12 @@ Result<AttentionShape> ResolveAttention(const AttentionAttrs& attrs, std::span<c
   if (q.size() != 4 || k.size() != 4 || v.size() != 4)
     return Fail(Code::kInvalidArgument, "operands of four extents are needed");
   const Operand a = Read(q, attrs.q_order), b = Read(k, attrs.k_order), c = Read(v, attrs.v_order);
-  if (a.batch != b.batch || a.batch != c.batch || a.heads != b.heads || a.heads != c.heads ||
-      a.width != b.width || b.rows != c.rows)
+  if (a.batch != b.batch || a.batch != c.batch || b.heads != c.heads || a.width != b.width ||
+      b.rows != c.rows || (b.heads == 0 ? a.heads != 0 : a.heads % b.heads != 0))
     return Fail(Code::kInvalidArgument, "queries {}, keys {} and values {} do not fit together",
                 ToString(q), ToString(k), ToString(v));
-  AttentionShape s{a.batch, a.heads,   a.rows,    b.rows,    a.width,
-                   c.width, a.strides, b.strides, c.strides, {}};
+  AttentionShape s{a.batch, a.heads,   a.rows,    b.rows,    a.width, c.width,
+                   b.heads, a.strides, b.strides, c.strides, {}};
   s.y = Read(ResultDims(s, attrs.y_order), attrs.y_order).strides;
   return s;
 }

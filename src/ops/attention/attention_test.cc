@@ -64,6 +64,25 @@ TEST(Attention, KernelMatchesWithMasksThatRepeat) {
   }
 }
 
+TEST(Attention, KernelMatchesWhereHeadsShareKeys) {
+  for (const int64_t rows : {1, 50})
+    for (const int64_t key_heads : {1, 2}) {
+      SCOPED_TRACE(fmt::format("S {} key heads {}", rows, key_heads));
+      OpTest t("Attention", "dunlin");
+      t.Input(RandomF32({2, 4, rows, 16}, -2, 2));
+      t.Input(RandomF32({2, key_heads, 33, 16}, -2, 2, 2));
+      t.Input(RandomF32({2, key_heads, 33, 16}, -2, 2, 3));
+      t.ExpectKernelMatches({.abs = 4e-6});
+    }
+}
+
+TEST(Attention, HeadsTakeTheKeysOfTheirGroup) {
+  OpTest t("Attention", "dunlin");  // one key each: the result is its value
+  t.Input(F({1, 4, 1, 1}, {1, 1, 1, 1})).Input(F({1, 2, 1, 1}, {1, 1}));
+  t.Input(F({1, 2, 1, 1}, {5, 6}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 4, 1, 1}, {5, 5, 6, 6})));
+}
+
 TEST(Attention, OperandsThatDoNotFitAreRefused) {
   OpTest t("Attention", "dunlin");
   t.Input(F({1, 1, 1, 2}, {1, 1})).Input(F({1, 1, 1, 1}, {1})).Input(F({1, 1, 1, 1}, {1}));
