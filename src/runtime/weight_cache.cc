@@ -1,5 +1,8 @@
 #include "runtime/weight_cache.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -22,7 +25,9 @@ class Cache final : public PackedWeights {
     const auto it = packed_.find(key);
     if (it != packed_.end()) return it->second.second;
     Tensor t = TRY(pack(TRY(Readable(weight))));
-    weight.buffer()->ReleasePages(weight.offset(), size_t(weight.bytes()));
+    ParallelFor(weight.bytes(), kPart, [&](int64_t begin, int64_t end) {
+      weight.buffer()->ReleasePages(weight.offset() + size_t(begin), size_t(end - begin));
+    });
     if (auto file = Buffer::FileOf(weight.buffer())) files_.insert(std::move(file));
     packed_.emplace(key, std::make_pair(weight, t));
     return t;
@@ -48,20 +53,42 @@ class Cache final : public PackedWeights {
   }
 
  private:
+  // Bytes that one thread brings in or gives back at a time.
+  static constexpr int64_t kPart = int64_t{1} << 18;
+
   // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
   Result<Tensor> Readable(const Tensor& weight) {
-    if (!weight.buffer()->unaligned()) return weight;
     const auto bytes = size_t(weight.bytes());
+    const bool mapped = Buffer::FileOf(weight.buffer()) != nullptr;
+    if (!weight.buffer()->unaligned()) {
+      if (mapped)
+        ParallelFor(int64_t(bytes), kPart, [&](int64_t begin, int64_t end) {
+          Populate(weight.source() + begin, size_t(end - begin));
+        });
+      return weight;
+    }
     if (staging_ == nullptr || staging_->bytes() < bytes) {
       staging_ = nullptr;
       staging_ = TRY(Buffer::Allocate(bytes));
     }
-    // Page faults take most of the time, and these are parts of many pages.
-    constexpr int64_t kPart = int64_t{1} << 18;
     ParallelFor(int64_t(bytes), kPart, [&](int64_t begin, int64_t end) {
+      if (mapped) Populate(weight.source() + begin, size_t(end - begin));
       std::memcpy(staging_->data() + begin, weight.source() + begin, size_t(end - begin));
     });
     return Tensor::Over(weight.dtype(), weight.dims(), staging_);
+  }
+
+  // All pages of a part of a map in one call of the system, where it knows how: page by page they
+  // take longer than reading them.
+  static void Populate(const std::byte* from, size_t bytes) {
+#ifdef MADV_POPULATE_READ
+    static const auto page = uintptr_t(::sysconf(_SC_PAGESIZE));
+    const auto first = reinterpret_cast<uintptr_t>(from) / page * page;
+    ::madvise(reinterpret_cast<void*>(first), reinterpret_cast<uintptr_t>(from) + bytes - first,
+              MADV_POPULATE_READ);
+#else
+    (void)from, (void)bytes;
+#endif
   }
 
   ThreadPool* const pool_;

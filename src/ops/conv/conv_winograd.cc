@@ -117,7 +117,7 @@ class WinogradKernel final : public Kernel {
     cache.ParallelFor(panels.count, 1, [&](int64_t begin, int64_t end) {
       WinogradWeights(geometry, panels, w.as<float>(), begin, end, to);
     });
-    to[packed_floats()] = MeasureError(w.as<float>(), to);
+    to[packed_floats()] = MeasureError(w.as<float>(), to, cache);
     return result;
   }
 
@@ -125,11 +125,8 @@ class WinogradKernel final : public Kernel {
   // One tile of random pixels from [-1, 1), in double and by this method: the largest difference
   // in a sample of output channels, relative to the channel's largest result; infinity when
   // something is not finite.
-  float MeasureError(const float* w, const float* weights) const {
+  float MeasureError(const float* w, const float* weights, WeightCache& cache) const {
     constexpr int64_t kSample = 16;
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    for (int64_t i = 0; i < geometry.outputs * geometry.channels * 9; ++i)
-      if (!std::isfinite(w[i])) return kInfinity;
     const int m = geometry.m, size = m + 2;
     const int64_t c = geometry.channels, o = geometry.outputs, points = geometry.points();
     WinogradGeometry g = geometry;
@@ -140,27 +137,55 @@ class WinogradKernel final : public Kernel {
     std::vector<float> y(size_t(m * m * o));
     for (float& f : x) f = float(int32_t(random())) * 0x1p-31f;
     WinogradInput(g, x.data(), zeros.as<float>(), 0, 1, v.data(), 1);
-    for (int64_t p = 0; p < points; ++p)
-      Multiply(weights, v.data(), s.data(), 1, p, 1, 0, panels.count);
+    cache.ParallelFor(points, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p)
+        Multiply(weights, v.data(), s.data(), 1, p, 1, 0, panels.count);
+    });
     WinogradOutput(g, s.data(), 1, 0, 1, {}, y.data());
-    double worst = 0;
     const int64_t step = std::max<int64_t>(1, o / kSample);
-    for (int64_t n = 0; n < o; n += step) {
-      double difference = 0, largest = 0;
-      for (int64_t pixel = 0; pixel < m * m; ++pixel) {
-        double sum = 0;
-        for (int64_t t = 0; t < 9; ++t)
-          for (int64_t i = 0; i < c; ++i)
-            sum += double(w[(n * c + i) * 9 + t]) *
-                   double(x[size_t(((pixel / m + t / 3) * size + pixel % m + t % 3) * c + i)]);
-        const double off = std::abs(sum - double(y[size_t(pixel * o + n)]));
-        if (!std::isfinite(off)) return kInfinity;
-        difference = std::max(difference, off);
-        largest = std::max(largest, std::abs(sum));
+    std::vector<float> errors(size_t(o), 0.0f);
+    cache.ParallelFor(o, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n)
+        errors[size_t(n)] = !AllFinite(w + n * c * 9, c * 9) ? kInfinity
+                            : n % step == 0                  ? ChannelError(w, x, y, n)
+                                                             : 0.0f;
+    });
+    return *std::ranges::max_element(errors);
+  }
+
+  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+  // Zero times what is not finite is NaN.
+  static bool AllFinite(const float* w, int64_t count) {
+    constexpr int64_t kLanes = 16;  // sums side by side, so that the compiler can make vectors
+    float sums[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+      for (int64_t j = 0; j < kLanes; ++j) sums[j] += w[i + j] * 0.0f;
+    for (; i < count; ++i) sums[0] += w[i] * 0.0f;
+    return std::ranges::all_of(sums, [](float sum) { return sum == 0.0f; });
+  }
+
+  // Of output channel n; x and y are the tile's pixels, channels last.
+  float ChannelError(const float* w, const std::vector<float>& x, const std::vector<float>& y,
+                     int64_t n) const {
+    const int m = geometry.m, size = m + 2;
+    const int64_t c = geometry.channels;
+    double sums[16] = {};
+    for (int64_t i = 0; i < c; ++i)
+      for (int t = 0; t < 9; ++t) {
+        const double weight = double(w[(n * c + i) * 9 + t]);
+        const float* const at = x.data() + (t / 3 * size + t % 3) * c + i;
+        for (int p = 0; p < m * m; ++p) sums[p] += weight * double(at[(p / m * size + p % m) * c]);
       }
-      if (difference > 0) worst = std::max(worst, difference / largest);
+    double difference = 0, largest = 0;
+    for (int64_t p = 0; p < m * m; ++p) {
+      const double off = std::abs(sums[p] - double(y[size_t(p * geometry.outputs + n)]));
+      if (!std::isfinite(off)) return kInfinity;
+      difference = std::max(difference, off);
+      largest = std::max(largest, std::abs(sums[p]));
     }
-    return float(worst);
+    return difference > 0 ? float(difference / largest) : 0.0f;
   }
 };
 
