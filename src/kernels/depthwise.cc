@@ -32,7 +32,15 @@ struct StripArgs {
   float* y;
   const float* residual;
   float lo, hi;
+  Activation activation;  // of those that InRegisters; else kNone
+  bool complete;          // false: the activation follows as a second pass over stored results
 };
+
+// Applied to the sums before they are stored, so that divisions run beside the next strip's
+// products.
+constexpr bool InRegisters(Activation kind) {
+  return kind == Activation::kSilu || kind == Activation::kHardSwish;
+}
 
 template <bool kPartial, class D>
 HWY_INLINE hn::Vec<D> LoadLanes(D d, const float* p, size_t count) {
@@ -50,6 +58,14 @@ HWY_INLINE void FinishStrip(D d, const StripArgs& s, V (&acc)[kPixels]) {
       acc[p] = hn::Add(
           acc[p], LoadLanes<kPartial>(d, s.residual + size_t(p) * s.channels + s.channel, s.count));
   }
+  const auto activate = [&]<Activation kKind>() HWY_ATTR {
+#pragma GCC unroll 16
+    for (int p = 0; p < kPixels; ++p) acc[p] = Activate<kKind>(d, acc[p], 0.0f, 0.0f);
+  };
+  if (s.activation == Activation::kSilu)
+    activate.template operator()<Activation::kSilu>();
+  else if (s.activation == Activation::kHardSwish)
+    activate.template operator()<Activation::kHardSwish>();
   const V lo = hn::Set(d, s.lo), hi = hn::Set(d, s.hi);
 #pragma GCC unroll 16
   for (int p = 0; p < kPixels; ++p) {
@@ -193,7 +209,7 @@ void AddLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int6
 // A strip in channels [begin, end).
 template <bool kPartial>
 void StripBlock(const DepthwiseArgs& a, const StripTable& strips, int64_t pixels, int64_t begin,
-                int64_t end, const Limits& limits, StripArgs& s) {
+                int64_t end, StripArgs& s) {
   const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<float>()));
   // The last vector overlaps the one before it.
   const auto first = [&](int64_t c) { return kPartial ? 0 : std::min(c, a.channels - lanes); };
@@ -201,7 +217,7 @@ void StripBlock(const DepthwiseArgs& a, const StripTable& strips, int64_t pixels
     s.channel = size_t(first(c));
     strips.at[pixels](s);
   }
-  if (!limits.complete)
+  if (!s.complete)
     ActivateRows(a.activation, s.y + first(begin), size_t(pixels), s.channels,
                  size_t(end - first(begin)));
 }
@@ -224,6 +240,8 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   s.residual = nullptr;
   s.lo = limits.lo;
   s.hi = limits.hi;
+  s.activation = InRegisters(a.activation.kind) ? a.activation.kind : Activation::kNone;
+  s.complete = limits.complete || InRegisters(a.activation.kind);
   // Rows that share less than half of what they read, and images that come from behind the second
   // level (1 MiB), are better off in the order of memory.
   const ConvAxis& h = a.geometry.axis[1];
@@ -253,7 +271,7 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
           s.lists = lists.first[r + 1] - lists.first[r];
           s.y = a.y + at;
           if (a.residual != nullptr) s.residual = a.residual + at;
-          StripBlock<kPartial>(a, *strips, w1 - w0, c, std::min(c + block, a.channels), limits, s);
+          StripBlock<kPartial>(a, *strips, w1 - w0, c, std::min(c + block, a.channels), s);
         }
     }
     row += rows;
