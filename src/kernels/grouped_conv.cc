@@ -149,34 +149,34 @@ void CopyPatch(const GroupedPlan& p, const float* x, int64_t block, const Patch&
   const int64_t chunk = patch.in_cols * unit,
                 row_floats = p.steps / (p.spread ? 1 : kPiece) * chunk;
   const int64_t h0 = patch.row * h.stride - h.pad, w0 = patch.col * w.stride - w.pad;
+  // Columns of the copy that lie in the image.
+  const int64_t left = std::clamp<int64_t>(-w0, 0, patch.in_cols);
+  const int64_t right = std::clamp<int64_t>(w.in - w0, left, patch.in_cols);
   for (int64_t r = 0; r < patch.in_rows; ++r, copy += row_floats) {
     const int64_t ih = h0 + r;
     if (ih < 0 || ih >= h.in) {
       std::fill_n(copy, row_floats, 0.0f);
       continue;
     }
-    const float* line = x + (patch.image * h.in + ih) * w.in * all + first;
-    for (int64_t c = 0; c < patch.in_cols; ++c) {
-      const int64_t iw = w0 + c;
-      float* to = copy + c * unit;
-      if (iw < 0 || iw >= w.in) {
-        for (int64_t k = 0; k < row_floats; k += chunk) std::fill_n(to + k, unit, 0.0f);
-        continue;
-      }
-      const float* from = line + iw * all;
+    const float* from = x + ((patch.image * h.in + ih) * w.in + w0) * all + first;
+    for (int64_t k = 0; k < p.steps; k += p.spread ? 1 : kPiece) {
+      float* const to = copy + k / (p.spread ? 1 : kPiece) * chunk;
+      std::fill_n(to, left * unit, 0.0f);
+      std::fill(to + right * unit, to + chunk, 0.0f);
       if (p.spread) {
-        for (int64_t k = 0; k < p.channels; ++k, to += chunk)
+        for (int64_t c = left; c < right; ++c)
           for (int64_t g = 0; g < p.block_groups; ++g)
-            std::fill_n(to + g * p.outputs, p.outputs, from[g * p.channels + k]);
-        continue;
+            std::fill_n(to + c * unit + g * p.outputs, p.outputs,
+                        from[c * all + g * p.channels + k]);
+      } else if (k + kPiece <= p.channels) {
+        const hn::FixedTag<float, kPiece> piece;
+        for (int64_t c = left; c < right; ++c)
+          hn::StoreU(hn::LoadU(piece, from + c * all + k), piece, to + c * kPiece);
+      } else {
+        std::fill(to + left * kPiece, to + right * kPiece, 0.0f);
+        for (int64_t c = left; c < right; ++c)
+          std::copy_n(from + c * all + k, p.channels - k, to + c * kPiece);
       }
-      const hn::FixedTag<float, kPiece> piece;
-      int64_t k = 0;
-      for (; k + kPiece <= p.channels; k += kPiece, to += chunk)
-        hn::StoreU(hn::LoadU(piece, from + k), piece, to);
-      if (k == p.channels) continue;
-      std::fill_n(to, kPiece, 0.0f);
-      std::copy_n(from + k, p.channels - k, to);
     }
   }
 }

@@ -88,35 +88,54 @@ void PoolWindows(const PoolArgs& a, int64_t begin, int64_t end) {
                        : PoolRowsOf<Pool::kAverage>(a, begin, end);
 }
 
-// The four partial sums also keep rounding errors of long sums small.
-template <Pool kPool>
-void GlobalImages(const float* x, int64_t pixels, int64_t channels, float* y, int64_t n_begin,
-                  int64_t n_end) {
+// kVectors neighbouring vectors of channels of one image, the last of `count` floats. The partial
+// sums also keep rounding errors of long sums small.
+template <Pool kPool, int kVectors>
+HWY_INLINE void GlobalColumns(const float* x, int64_t pixels, int64_t channels, size_t count,
+                              float* y) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
-  const int64_t lanes = int64_t(hn::Lanes(d));
+  const size_t lanes = hn::Lanes(d);
+  constexpr int kRows = 4;  // pixels side by side
+  const bool whole = count == lanes;
+  V acc[kRows][kVectors];
+  for (auto& row : acc)
+    for (V& v : row) v = Start<kPool>(d);
+  const auto add = [&](const float* p, V(&row)[kVectors]) HWY_ATTR {
+#pragma GCC unroll 16
+    for (int j = 0; j + 1 < kVectors; ++j)
+      row[j] = Combine<kPool>(hn::LoadU(d, p + size_t(j) * lanes), row[j]);
+    p += size_t(kVectors - 1) * lanes;
+    V& end = row[kVectors - 1];
+    end = Combine<kPool>(whole ? hn::LoadU(d, p) : LoadPartial(d, p, count), end);
+  };
+  int64_t i = 0;
+  for (; i + kRows <= pixels; i += kRows) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) add(x + (i + r) * channels, acc[r]);
+  }
+  for (; i < pixels; ++i) add(x + i * channels, acc[0]);
   const V scale = hn::Set(d, 1.0f / float(pixels));
-  for (int64_t n = n_begin; n < n_end; ++n)
-    for (int64_t c = 0; c < channels; c += lanes) {
-      const size_t count = size_t(std::min(lanes, channels - c));
-      const bool whole = count == size_t(lanes);
-      const float* p = x + n * pixels * channels + c;
-      const auto load = [&](int64_t i) HWY_ATTR {
-        return whole ? hn::LoadU(d, p + i * channels) : LoadPartial(d, p + i * channels, count);
-      };
-      V a0 = Start<kPool>(d), a1 = a0, a2 = a0, a3 = a0;
-      int64_t i = 0;
-      for (; i + 4 <= pixels; i += 4) {
-        a0 = Combine<kPool>(load(i), a0);
-        a1 = Combine<kPool>(load(i + 1), a1);
-        a2 = Combine<kPool>(load(i + 2), a2);
-        a3 = Combine<kPool>(load(i + 3), a3);
-      }
-      for (; i < pixels; ++i) a0 = Combine<kPool>(load(i), a0);
-      V v = Combine<kPool>(Combine<kPool>(a0, a1), Combine<kPool>(a2, a3));
-      if (kPool == Pool::kAverage) v = hn::Mul(v, scale);
-      StorePartial(d, v, y + n * channels + c, count);
-    }
+#pragma GCC unroll 16
+  for (int j = 0; j < kVectors; ++j) {
+    V v = acc[0][j];
+#pragma GCC unroll 16
+    for (int r = 1; r < kRows; ++r) v = Combine<kPool>(acc[r][j], v);
+    if (kPool == Pool::kAverage) v = hn::Mul(v, scale);
+    StorePartial(d, v, y + size_t(j) * lanes, j + 1 < kVectors ? lanes : count);
+  }
+}
+
+template <Pool kPool>
+void GlobalImages(const float* x, int64_t pixels, int64_t channels, float* y, int64_t begin,
+                  int64_t end) {
+  constexpr int kWide = 2;
+  const int64_t lanes = int64_t(hn::Lanes(hn::ScalableTag<float>()));
+  int64_t c = begin;
+  for (; c + kWide * lanes <= end; c += kWide * lanes)
+    GlobalColumns<kPool, kWide>(x + c, pixels, channels, size_t(lanes), y + c);
+  for (; c < end; c += lanes)
+    GlobalColumns<kPool, 1>(x + c, pixels, channels, size_t(std::min(lanes, end - c)), y + c);
 }
 
 template <Pool kPool>
@@ -143,9 +162,9 @@ void GlobalPlanes(const float* x, int64_t pixels, float* y, int64_t begin, int64
 }
 
 void GlobalImagesOf(Pool pool, const float* x, int64_t pixels, int64_t channels, float* y,
-                    int64_t n_begin, int64_t n_end) {
+                    int64_t begin, int64_t end) {
   (pool == Pool::kMax ? GlobalImages<Pool::kMax>
-                      : GlobalImages<Pool::kAverage>)(x, pixels, channels, y, n_begin, n_end);
+                      : GlobalImages<Pool::kAverage>)(x, pixels, channels, y, begin, end);
 }
 
 void GlobalPlanesOf(Pool pool, const float* x, int64_t pixels, float* y, int64_t begin,
@@ -168,8 +187,8 @@ void PoolRows(const PoolArgs& args, int64_t begin, int64_t end) {
 }
 
 void GlobalPoolChannelsLast(Pool pool, const float* x, int64_t pixels, int64_t channels, float* y,
-                            int64_t n_begin, int64_t n_end) {
-  HWY_DYNAMIC_DISPATCH(GlobalImagesOf)(pool, x, pixels, channels, y, n_begin, n_end);
+                            int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(GlobalImagesOf)(pool, x, pixels, channels, y, begin, end);
 }
 
 void GlobalPoolPlanes(Pool pool, const float* x, int64_t pixels, float* y, int64_t begin,

@@ -24,9 +24,11 @@ inline constexpr int64_t kMaxPoolTaps = 512;
 // kMax: NaN is passed over. kAverage: scale times the sum.
 void PoolRows(const PoolArgs& args, int64_t begin, int64_t end);
 
-// Images [n_begin, n_end) of `pixels` x `channels` to [n, channels].
+// Channels [begin, end) of one image of `pixels` x `channels` to y[channels]. Cuts at multiples of
+// kGlobalPoolChannels give the same sums as none.
+inline constexpr int64_t kGlobalPoolChannels = 16;  // a cache line, and a vector of AVX-512
 void GlobalPoolChannelsLast(Pool pool, const float* x, int64_t pixels, int64_t channels, float* y,
-                            int64_t n_begin, int64_t n_end);
+                            int64_t begin, int64_t end);
 // Planes [begin, end) of `pixels` neighbouring floats to y[plane].
 void GlobalPoolPlanes(Pool pool, const float* x, int64_t pixels, float* y, int64_t begin,
                       int64_t end);
