@@ -277,12 +277,12 @@ void AffineRowsImpl(const float* x, const float* scale, const float* shift, int6
   }
 }
 
-void AffineColumnsImpl(const float* x, const float* scale, const float* shift, float* y,
-                       int64_t rows, int64_t cols) {
+void AffineColumnsImpl(const float* x, int64_t x_stride, const float* scale, const float* shift,
+                       float* y, int64_t rows, int64_t cols) {
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(cols);
   for (int64_t r = 0; r < rows; ++r) {
-    const float* in = x + r * cols;
+    const float* in = x + r * x_stride;
     float* out = y + r * cols;
     size_t i = 0;
     for (; i + lanes <= n; i += lanes)
@@ -351,9 +351,9 @@ void AffineRows(const float* x, const float* scale, const float* shift, int64_t 
   HWY_DYNAMIC_DISPATCH(AffineRowsImpl)(x, scale, shift, channels, first_row, y, rows, cols);
 }
 
-void AffineColumns(const float* x, const float* scale, const float* shift, float* y, int64_t rows,
-                   int64_t cols) {
-  HWY_DYNAMIC_DISPATCH(AffineColumnsImpl)(x, scale, shift, y, rows, cols);
+void AffineColumns(const float* x, int64_t x_stride, const float* scale, const float* shift,
+                   float* y, int64_t rows, int64_t cols) {
+  HWY_DYNAMIC_DISPATCH(AffineColumnsImpl)(x, x_stride, scale, shift, y, rows, cols);
 }
 
 }  // namespace dunlin

@@ -79,7 +79,8 @@ void SelectF32(StridedBools condition, Strided a, Strided b, float* y, int64_t r
 // taking element r % channels) or constant along a column (element c).
 void AffineRows(const float* x, const float* scale, const float* shift, int64_t channels,
                 int64_t first_row, float* y, int64_t rows, int64_t cols);
-void AffineColumns(const float* x, const float* scale, const float* shift, float* y, int64_t rows,
-                   int64_t cols);
+// Rows of x lie x_stride apart.
+void AffineColumns(const float* x, int64_t x_stride, const float* scale, const float* shift,
+                   float* y, int64_t rows, int64_t cols);
 
 }  // namespace dunlin

@@ -79,7 +79,7 @@ void PoolRowsOf(const PoolArgs& a, int64_t begin, int64_t end) {
     FillConvRows(a.geometry, a.x, a.outside, m, m1, 0, count, taps, strip);
     for (int64_t i = m; i < m1; ++i)
       PoolPixel<kPool>(taps + (i - m), size_t(strip), size_t(count), size_t(a.channels),
-                       kPool == Pool::kMax ? 1.0f : a.scales[i % pixels], a.y + i * a.channels);
+                       kPool == Pool::kMax ? 1.0f : a.scales[i % pixels], a.y + i * a.y_stride);
   }
 }
 

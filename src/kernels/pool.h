@@ -9,8 +9,9 @@ enum class Pool { kMax, kAverage };
 
 struct PoolArgs {
   Pool pool = Pool::kMax;
-  ConvGeometry geometry;  // pixel_stride is the number of channels
+  ConvGeometry geometry;
   int64_t channels = 0;
+  int64_t y_stride = 0;  // floats between neighbouring output pixels
   const float* x = nullptr;
   const float* outside = nullptr;  // channels floats: what padding counts as (-Inf or 0)
   const float* scales = nullptr;   // kAverage: of each output pixel of one image

@@ -126,7 +126,7 @@ void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
     const TilePlace at = PlaceOf(g, tile);
     const int rows = int(std::min<int64_t>(kM, h.out - at.row));
     const int cols = int(std::min<int64_t>(kM, w.out - at.col));
-    const int64_t first = ((at.image * h.out + at.row) * w.out + at.col) * outputs;
+    const int64_t first = (at.image * h.out + at.row) * w.out + at.col;
     for (int64_t c = 0; c < outputs; c += lanes) {
       const size_t count = size_t(std::min(lanes, outputs - c));
       const bool partial = count < size_t(lanes);
@@ -148,22 +148,24 @@ void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
 #pragma GCC unroll 16
         for (int j = 0; j < kSize; ++j) in[j] = hn::Load(d, columns + (i * kSize + j) * lanes);
         OutputAxis<kM>(d, in, out);
-        const int64_t offset = first + i * w.out * outputs + c;
+        const int64_t pixel = first + i * w.out;
 #pragma GCC unroll 16
         for (int j = 0; j < kM; ++j) {
           if (j >= cols) break;
           V r = hn::Add(out[j], bias);
-          if (e.residual != nullptr) r = hn::Add(r, load(e.residual + offset + j * outputs));
+          if (e.residual != nullptr)
+            r = hn::Add(r, load(e.residual + (pixel + j) * e.residual_stride + c));
           // The operand order keeps NaN.
           r = hn::Min(hi, hn::Max(lo, r));
-          float* const to = y + offset + j * outputs;
+          float* const to = y + (pixel + j) * g.out_stride + c;
           partial ? StorePartial(d, r, to, count) : hn::StoreU(r, d, to);
         }
       }
     }
     if (!limits.complete)
-      ActivateRows(e.activation, y + first, size_t(rows), size_t(w.out * outputs),
-                   size_t(cols * outputs));
+      for (int i = 0; i < rows; ++i)
+        ActivateRows(e.activation, y + (first + i * w.out) * g.out_stride, size_t(cols),
+                     size_t(g.out_stride), size_t(outputs));
   }
 }
 

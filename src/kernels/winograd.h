@@ -21,6 +21,7 @@ struct WinogradGeometry {
   int m = 2;
   ConvGeometry conv;
   int64_t batch = 1, channels = 0, outputs = 0;
+  int64_t out_stride = 0;  // floats between neighbouring output pixels
 
   int64_t points() const { return int64_t(m + 2) * (m + 2); }
   int64_t tile_rows() const { return (conv.axis[1].out + m - 1) / m; }
@@ -39,7 +40,7 @@ void WinogradInput(const WinogradGeometry& g, const float* x, const float* zeros
                    int64_t end, float* v, int64_t v_tiles);
 
 // The products s[(p * s_tiles + tile - begin) * outputs] of tiles [begin, end) to output pixels of
-// y; bias, residual (spaced like y) and activation of the epilogue are applied, alpha is not.
+// y; bias, residual and activation of the epilogue are applied, alpha is not.
 void WinogradOutput(const WinogradGeometry& g, const float* s, int64_t s_tiles, int64_t begin,
                     int64_t end, const GemmEpilogue& epilogue, float* y);
 

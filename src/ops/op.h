@@ -83,6 +83,17 @@ enum class InputUse : uint8_t {
   kValues,
 };
 
+// What a kernel that moves elements does, seen as one value being a part of another: an input of
+// the output it goes to (Concat), or an output of the input it comes from (Split, Slice).
+struct PartMove {
+  static constexpr int64_t kNoPart = -1;
+  int input = 0, output = 0;
+  bool whole_is_output = false;
+  int64_t offset = kNoPart;  // elements, from the start of the whole; kNoPart: it is none
+  // TensorView::pixel_stride of the part where the whole is contiguous; 0: so is the part.
+  int64_t pixel_stride = 0;
+};
+
 // One prepared computation: packed weights and precomputed arguments inside. Immutable and
 // thread-safe; everything that changes lies in the RunContext.
 class Kernel {
@@ -92,6 +103,12 @@ class Kernel {
   virtual size_t scratch_bytes() const { return 0; }
   virtual std::string_view name() const = 0;  // "gemm.packed"
   virtual InputUse uses(int input) const { return (void)input, InputUse::kValues; }
+  // Whether that operand may have a pixel_stride. One that may not is contiguous.
+  virtual bool reads_strided(int input) const { return (void)input, false; }
+  virtual bool writes_strided(int output) const { return (void)output, false; }
+  // All that a kernel does which does nothing but move elements; empty for others. Where part and
+  // whole are the same memory, it moves nothing.
+  virtual std::span<const PartMove> moves() const { return {}; }
   // The same computation in bands of rows, if it can be had; see ops/band.h.
   virtual const BandKernel* bands() const { return nullptr; }
 };

@@ -183,7 +183,10 @@ class Merger {
   void Read(int s) {
     if (s >= 0) ++readers_[size_t(slot(s).root)];
   }
-  static bool HasBands(const Step& s) {
+  bool HasBands(const Step& s) {
+    const auto strided = [this](int i) { return i >= 0 && slot(i).pixel_stride != 0; };
+    if (std::ranges::any_of(s.inputs, strided) || std::ranges::any_of(s.outputs, strided))
+      return false;  // rows of a band are contiguous
     return s.kernel && s.kernel->bands() != nullptr && s.scratch_bytes == 0 &&
            s.outputs.size() == 1 && s.inputs.size() <= 4;
   }

@@ -58,6 +58,7 @@ struct Execution::State {
       v.dtype = s.type.dtype;
       v.layout = s.layout;
       v.dims = s.type.dims;
+      v.pixel_stride = s.pixel_stride;
       switch (s.kind) {
         case Slot::Kind::kConstant:
           // What is only packed stays in the file; memcpy reads it from there.
@@ -519,7 +520,8 @@ Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs,
       s.outputs[i] = TRY(Tensor::Create(slot.type.dtype, slot.type.dims));
   }
   for (const auto& [slot, index] : s.output_slots)
-    s.views[size_t(slot)].data = s.outputs[size_t(index)].raw();
+    s.views[size_t(slot)].data =
+        s.outputs[size_t(index)].raw() + plan.slots[size_t(slot)].part_offset;
 
   if (env.timed) s.microseconds.resize(plan.steps.size());
   const auto cancelled = [&] {

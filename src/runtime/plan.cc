@@ -7,6 +7,7 @@
 #include "ops/choice.h"
 #include "passes/passes.h"
 #include "runtime/chain.h"
+#include "runtime/parts.h"
 #include "runtime/workspace.h"
 
 namespace dunlin {
@@ -39,8 +40,10 @@ class Builder {
       if (auto s = AddNode(n); !s)
         return FailAt(fmt::format("node '{}' ({})", n.name, n.op->name), s.error());
     }
-    if (context_.mode == PlanMode::kFast)
+    if (context_.mode == PlanMode::kFast) {
+      PlaceParts(*plan_, pending_);
       MergeChains(*plan_, pending_, context_.chains, context_.threads);
+    }
     AddOutputs();
     NoteUses();
     TRY(PlaceMemory());
@@ -66,6 +69,7 @@ class Builder {
   int AliasSlot(int of, const Type& type, Layout layout) {
     const int s = NewSlot(slot(of).kind, type, layout);
     slot(s).root = Root(of);
+    slot(s).parent = of;
     slot(s).index = slot(of).index;
     slot(s).constant = slot(of).constant;
     return s;
@@ -302,6 +306,7 @@ class Builder {
                         ? AliasSlot(reuse, type, layouts.outputs[0])
                         : NewSlot(boxed ? Slot::Kind::kDynamic : Slot::Kind::kArena, type,
                                   layouts.outputs[o]);
+      slot(s).in_place = o == 0 && reuse >= 0;
       Define(v, s);
       step.outputs.push_back(s);
     }
@@ -405,7 +410,7 @@ class Builder {
     for (Slot& s : plan_->slots)
       if (s.kind == Slot::Kind::kArena)
         if (const auto it = of_root.find(s.root); it != of_root.end())
-          s.offset = plan_->memory.offsets[it->second];
+          s.offset = plan_->memory.offsets[it->second] + s.part_offset;
     for (const auto& [step, life] : of_scratch)
       plan_->steps[size_t(step)].scratch_offset = plan_->memory.offsets[life];
     return {};

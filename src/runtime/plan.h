@@ -32,6 +32,12 @@ struct Slot {
   Layout layout = Layout::kRowMajor;
   Type type;
   int root = -1;
+  // The slot whose memory this one shares, or whose part it is; -1: none.
+  int parent = -1;
+  bool in_place = false;     // over its parent to save memory; it might have some of its own
+  bool part = false;         // lies somewhere in the memory of its root; see runtime/parts.h
+  int64_t part_offset = 0;   // bytes, in its root's memory
+  int64_t pixel_stride = 0;  // as TensorView's
   int index = -1;
   int64_t offset = 0;
   Tensor constant;

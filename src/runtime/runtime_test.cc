@@ -6,52 +6,10 @@
 #include <random>
 
 #include "passes/testing.h"
-#include "runtime/execution.h"
-#include "runtime/weight_cache.h"
+#include "runtime/testing.h"
 
 namespace dunlin {
 namespace {
-
-struct Runner {
-  ThreadPool pool{2};
-  ArenaPool arenas;
-  ChainOptions chains;
-  Result<std::vector<RunValue>> Run(const Graph& g, PlanMode mode,
-                                    const std::vector<Tensor>& inputs, int threads) {
-    ProgramContext context;
-    context.mode = mode;
-    context.threads = threads;
-    context.weights = MakeWeightCache();
-    context.chains = chains;
-    Execution e(std::make_shared<const Program>(g.Clone(), context));
-    std::vector<TensorView> views;
-    for (const Tensor& t : inputs) views.push_back(t.view());
-    std::vector<RunInput> in;
-    for (const TensorView& v : views) in.push_back({&v, nullptr});
-    RunEnvironment env;
-    env.pool = &pool;
-    env.arenas = &arenas;
-    env.threads = threads;
-    TRY(e.Run(in, env));
-    return e.Run(in, env);  // the second run uses what the first has bound
-  }
-};
-
-void ExpectClose(const Tensor& a, const Tensor& b, const std::string& where) {
-  ASSERT_EQ(a.dims(), b.dims()) << where;
-  float scale = 1e-3f;
-  for (const float v : b.values<float>())
-    if (std::isfinite(v)) scale = std::max(scale, std::abs(v));
-  for (int64_t i = 0; i < a.count(); ++i)
-    ASSERT_LE(std::abs(a.as<float>()[i] - b.as<float>()[i]), 1e-4f * scale) << where << " at " << i;
-}
-
-Tensor Random(const Dims& d, std::mt19937& rng) {
-  std::uniform_real_distribution<float> u(-1, 1);
-  std::vector<float> v(static_cast<size_t>(CountOf(d)));
-  for (float& x : v) x = u(rng);
-  return Tensor::Of<float>(d, std::span<const float>(v));
-}
 
 // A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C,
 // H, W] values.
@@ -72,7 +30,7 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
     const Dims d = dims(x);
     const int64_t C = d[1];
     ValueId y = x;
-    switch (rng() % 14) {
+    switch (rng() % 17) {
       case 0: {
         const int64_t M = 1 + int64_t(rng() % 36);
         y = b.Add("Conv", {x, b.Weights({M, C, 3, 3}, -0.3f, 0.3f), b.Weights({M})},
@@ -129,6 +87,17 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
       case 13:
         y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)});
         break;
+      case 14:
+        y = b.Add("Concat", {x, pick(), x}, {{"axis", int64_t{1}}});
+        break;
+      case 15:
+      case 16: {
+        const int64_t from = int64_t(rng()) % C, to = from + 1 + int64_t(rng()) % (C - from);
+        y = b.Add("Slice", {x, b.Const(Tensor::Ints(std::vector{from})),
+                            b.Const(Tensor::Ints(std::vector{to})),
+                            b.Const(Tensor::Ints(std::vector<int64_t>{1}))});
+        break;
+      }
     }
     if (dims(y)[1] <= 96) live.push_back(y);
   }

@@ -29,7 +29,11 @@ struct TensorView {
   Layout layout = Layout::kRowMajor;
   Dims dims;
   void* data = nullptr;
+  // Channels-last: elements from one pixel's channels to the next one's, where the value is a part
+  // of a wider one. 0: they follow each other.
+  int64_t pixel_stride = 0;
 
+  int64_t pixel_step() const { return pixel_stride != 0 ? pixel_stride : dims[1]; }
   int rank() const { return dims.rank(); }
   int64_t count() const { return CountOf(dims); }
   int64_t bytes() const { return ByteSize(dtype, count()); }

@@ -36,6 +36,8 @@ class IndirectKernel final : public Kernel, public BandKernel {
   int64_t packed_rows() const { return shape.taps() * group_channels(); }
   int64_t group_floats() const { return panels.packed_floats(packed_rows()); }
 
+  bool reads_strided(int input) const override { return input == 0 || input == 3; }
+  bool writes_strided(int) const override { return true; }
   std::string_view name() const override {
     return geometry.pointwise() ? "conv.pointwise" : "conv.indirect";
   }
@@ -63,7 +65,7 @@ class IndirectKernel final : public Kernel, public BandKernel {
     const int64_t width = geometry.axis[2].out, most = ConvMaxRows(shape.taps());
     const GemmArgs g = Args(packed.as<float>(), band.bias, band.residual, band.y);
     for (int64_t m = band.begin * width; m < band.end * width; m += most)
-      Multiply(band.x, g, 0, shape.group,
+      Multiply(geometry, band.x, g, 0, shape.group,
                {m, std::min(m + most, band.end * width), 0, panels.count});
   }
 
@@ -81,15 +83,14 @@ class IndirectKernel final : public Kernel, public BandKernel {
     return g;
   }
 
-  void Multiply(const float* x, const GemmArgs& g, int64_t group_begin, int64_t group_end,
-                const GemmSplit::Item& item) const {
+  void Multiply(const ConvGeometry& from, const float* x, const GemmArgs& g, int64_t group_begin,
+                int64_t group_end, const GemmSplit::Item& item) const {
     if (shape.group == 1)
-      ConvIndirect(panels, geometry, x, zeros.as<float>(), g, item.m_begin, item.m_end,
+      ConvIndirect(panels, from, x, zeros.as<float>(), g, item.m_begin, item.m_end,
                    item.panel_begin, item.panel_end);
     else
-      ConvIndirectGroups(panels, geometry, x, zeros.as<float>(), g,
-                         {group_outputs(), group_floats()}, item.m_begin, item.m_end, group_begin,
-                         group_end);
+      ConvIndirectGroups(panels, from, x, zeros.as<float>(), g, {group_outputs(), group_floats()},
+                         item.m_begin, item.m_end, group_begin, group_end);
   }
 
   Status Run(RunContext& ctx) const override {
@@ -105,12 +106,16 @@ class IndirectKernel final : public Kernel, public BandKernel {
     float* const y = ctx.out(0).mut<float>();
     const float* const bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
     const float* const residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
-    const GemmArgs g = Args(weights, bias, residual, y);
+    ConvGeometry from = geometry;
+    from.pixel_stride = ctx.in(0).pixel_step();
+    GemmArgs g = Args(weights, bias, residual, y);
+    g.c_stride = ctx.out(0).pixel_step();
+    if (ctx.has(3)) g.epilogue.residual_stride = ctx.in(3).pixel_step();
     // The groups of an item share the pointers to its pixels.
     ctx.ParallelFor(split.items() * shape.group, split.grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end;) {
         const int64_t group = i % shape.group, groups = std::min(shape.group - group, end - i);
-        Multiply(x, g, group, group + groups, split.item(i / shape.group));
+        Multiply(from, x, g, group, group + groups, split.item(i / shape.group));
         i += groups;
       }
     });
@@ -137,6 +142,8 @@ class RowTapKernel final : public Kernel {
   int64_t packed_rows() const { return geometry.taps() * k(); }
   int64_t image_rows() const { return geometry.axis[0].in * geometry.axis[1].in; }
 
+  bool reads_strided(int input) const override { return input == 3; }
+  bool writes_strided(int) const override { return true; }
   std::string_view name() const override { return "conv.row_taps"; }
   InputUse uses(int input) const override {
     return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
@@ -157,10 +164,10 @@ class RowTapKernel final : public Kernel {
     g.packed = packed.as<float>();
     g.packed_rows = packed_rows();
     g.c = ctx.out(0).mut<float>();
-    g.c_stride = shape.outputs;
+    g.c_stride = ctx.out(0).pixel_step();
     g.epilogue.bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
     g.epilogue.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
-    g.epilogue.residual_stride = shape.outputs;
+    g.epilogue.residual_stride = ctx.has(3) ? ctx.in(3).pixel_step() : 0;
     g.epilogue.activation = act;
     ctx.ParallelFor(split.items(), split.grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

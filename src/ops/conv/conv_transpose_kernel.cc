@@ -26,6 +26,7 @@ class TransposedKernel final : public Kernel {
   Tensor packed, zeros;
   int64_t grain = 1;
 
+  bool writes_strided(int) const override { return true; }
   std::string_view name() const override { return "conv.transposed"; }
 
   int64_t group_channels() const { return shape.channels / shape.group; }
@@ -49,7 +50,7 @@ class TransposedKernel final : public Kernel {
   Status Run(RunContext& ctx) const override {
     const float* x = ctx.in(0).as<float>();
     const float* bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
-    float* y = ctx.out(0).mut<float>();
+    const TensorView& y = ctx.out(0);
     const int64_t rows = shape.batch * axis[0].in * axis[1].in;
     ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row)
@@ -91,7 +92,8 @@ class TransposedKernel final : public Kernel {
   static constexpr int64_t kPointers = 2048;
 
   // Output pixels of row `row` whose position along the last axis has phase `phase`.
-  void RunRow(const float* x, const float* bias, float* y, int64_t row, int64_t phase) const {
+  void RunRow(const float* x, const float* bias, const TensorView& y, int64_t row,
+              int64_t phase) const {
     const int64_t od = row / axis[1].in % axis[0].in, oh = row % axis[1].in;
     const int64_t n = row / axis[1].in / axis[0].in;
     const int64_t pd = (od + axis[0].pad_begin) % axis[0].stride;
@@ -112,8 +114,9 @@ class TransposedKernel final : public Kernel {
         a.k = group_channels();
         a.packed = packed.as<float>() + g * group_floats() + panels.packed_floats(before * a.k);
         a.packed_rows = taps * a.k;
-        a.c = y + (row * w.in + first + i * w.stride) * shape.outputs + g * group_outputs();
-        a.c_stride = w.stride * shape.outputs;
+        a.c = static_cast<float*>(y.data) + (row * w.in + first + i * w.stride) * y.pixel_step() +
+              g * group_outputs();
+        a.c_stride = w.stride * y.pixel_step();
         a.row_stride = count;
         if (bias != nullptr) a.epilogue.bias = bias + g * group_outputs();
         const float* rows[kPointers];

@@ -24,7 +24,7 @@ WinogradGeometry GeometryOf(const ConvShape& s, int m) {
   g.conv.pixel_stride = s.channels;
   g.batch = s.batch;
   g.channels = s.channels;
-  g.outputs = s.outputs;
+  g.outputs = g.out_stride = s.outputs;
   return g;
 }
 
@@ -47,6 +47,8 @@ class WinogradKernel final : public Kernel {
   int64_t chunk_floats() const { return chunk * tile_floats(); }
   float error() const { return packed.as<float>()[packed_floats()]; }
 
+  bool reads_strided(int input) const override { return input == 0 || input == 3; }
+  bool writes_strided(int) const override { return true; }
   std::string_view name() const override { return label; }
   InputUse uses(int input) const override {
     return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
@@ -72,10 +74,14 @@ class WinogradKernel final : public Kernel {
     const float* const x = ctx.in(0).as<float>();
     const float* const weights = packed.as<float>();
     float* const y = ctx.out(0).mut<float>();
+    WinogradGeometry placed = geometry;
+    placed.conv.pixel_stride = ctx.in(0).pixel_step();
+    placed.out_stride = ctx.out(0).pixel_step();
     float* const scratch = static_cast<float*>(ctx.scratch());
     GemmEpilogue e;
     e.bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
     e.residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
+    e.residual_stride = ctx.has(3) ? ctx.in(3).pixel_step() : 0;
     e.activation = act;
     const int64_t tiles = geometry.tiles(), points = geometry.points();
     if (lists > 0) {
@@ -85,10 +91,10 @@ class WinogradKernel final : public Kernel {
           float* const s = v + input_floats();
           for (int64_t i = chunks * list / lists; i < chunks * (list + 1) / lists; ++i) {
             const int64_t t0 = i * chunk, t1 = std::min(t0 + chunk, tiles);
-            WinogradInput(geometry, x, zeros.as<float>(), t0, t1, v, chunk);
+            WinogradInput(placed, x, zeros.as<float>(), t0, t1, v, chunk);
             for (int64_t p = 0; p < points; ++p)
               Multiply(weights, v, s, chunk, p, t1 - t0, 0, panels.count);
-            WinogradOutput(geometry, s, chunk, t0, t1, e, y);
+            WinogradOutput(placed, s, chunk, t0, t1, e, y);
           }
         }
       });
@@ -97,8 +103,7 @@ class WinogradKernel final : public Kernel {
     float* const v = scratch;
     float* const s = v + input_floats();
     ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
-      WinogradInput(geometry, x, zeros.as<float>(), begin, end, v + begin * geometry.channels,
-                    chunk);
+      WinogradInput(placed, x, zeros.as<float>(), begin, end, v + begin * geometry.channels, chunk);
     });
     ctx.ParallelFor(points * panels.count, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
@@ -106,7 +111,7 @@ class WinogradKernel final : public Kernel {
                  i % panels.count + 1);
     });
     ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
-      WinogradOutput(geometry, s + begin * geometry.outputs, chunk, begin, end, e, y);
+      WinogradOutput(placed, s + begin * geometry.outputs, chunk, begin, end, e, y);
     });
     return {};
   }

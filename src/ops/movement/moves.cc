@@ -10,10 +10,16 @@ namespace {
 // Below this, waking a thread costs more than the copy.
 constexpr int64_t kParallelBytes = 128 << 10;
 
-Placed Place(const Dims& dims, Layout layout) {
+// pixel_stride as TensorView's.
+Placed Place(const Dims& dims, Layout layout, int64_t pixel_stride = 0) {
   const bool last = layout == Layout::kChannelsLast && dims.rank() >= 3;
-  return {dims, StridesOf(dims, last), last};
+  Placed p{dims, StridesOf(dims, last), last};
+  if (last && pixel_stride != 0)
+    for (size_t i = 0; i < p.strides.size(); ++i)
+      if (i != 1) p.strides[i] = p.strides[i] / std::max<int64_t>(1, dims[1]) * pixel_stride;
+  return p;
 }
+Placed Place(const TensorView& v) { return Place(v.dims, v.layout, v.pixel_stride); }
 
 class RunQuery final : public MoveQuery {
  public:
@@ -22,8 +28,8 @@ class RunQuery final : public MoveQuery {
   int output_count() const override { return ctx_.output_count(); }
   bool has(int i) const override { return ctx_.has(i); }
   bool wants(int o) const override { return ctx_.wants(o); }
-  Placed in(int i) const override { return Place(ctx_.in(i).dims, ctx_.in(i).layout); }
-  Placed out(int i) const override { return Place(ctx_.out(i).dims, ctx_.out(i).layout); }
+  Placed in(int i) const override { return Place(ctx_.in(i)); }
+  Placed out(int i) const override { return Place(ctx_.out(i)); }
   Result<std::vector<int64_t>> ints(int i) override { return IntsOf(ctx_.in(i)); }
 
  private:
@@ -73,6 +79,7 @@ void RunSteps(const std::vector<Step>& steps, RunContext& ctx) {
     const void* base = s.input < 0 ? &kZero : ctx.in(s.input).data;
     const auto* x = static_cast<const std::byte*>(base) + s.x_bytes;
     auto* y = static_cast<std::byte*>(ctx.out(s.output).data) + s.y_bytes;
+    if (x == y) continue;  // the one is a part of the other
     if (s.copy.bytes() < kParallelBytes || s.copy.units() == 1)
       s.copy.Run(x, y);
     else
@@ -83,16 +90,74 @@ void RunSteps(const std::vector<Step>& steps, RunContext& ctx) {
 
 class CopyKernel final : public Kernel {
  public:
-  explicit CopyKernel(std::vector<Step> steps) : steps_(std::move(steps)) {}
+  CopyKernel(std::vector<Step> steps, std::vector<PartMove> parts, MovesFn fn,
+             std::unique_ptr<Attrs> attrs, int elem_bytes)
+      : steps_(std::move(steps)),
+        parts_(std::move(parts)),
+        moves_(fn),
+        attrs_(std::move(attrs)),
+        elem_bytes_(elem_bytes) {}
+  bool reads_strided(int) const override { return true; }
+  bool writes_strided(int) const override { return true; }
+  std::span<const PartMove> moves() const override { return parts_; }
   Status Run(RunContext& ctx) const override {
-    RunSteps(steps_, ctx);
+    if (Strided(ctx))
+      RunSteps(Prepare(TRY(MovesOf(moves_, *attrs_, ctx)), elem_bytes_), ctx);
+    else
+      RunSteps(steps_, ctx);
     return {};
   }
   std::string_view name() const override { return "copy"; }
 
  private:
-  std::vector<Step> steps_;
+  static bool Strided(RunContext& ctx) {
+    for (int i = 0; i < ctx.input_count(); ++i)
+      if (ctx.has(i) && ctx.in(i).pixel_stride != 0) return true;
+    for (int o = 0; o < ctx.output_count(); ++o)
+      if (ctx.wants(o) && ctx.out(o).pixel_stride != 0) return true;
+    return false;
+  }
+
+  std::vector<Step> steps_;  // where all operands are contiguous
+  std::vector<PartMove> parts_;
+  MovesFn moves_;
+  std::unique_ptr<Attrs> attrs_;
+  int elem_bytes_;
 };
+
+// TensorView::pixel_stride of a value that lies by these strides in a contiguous whole; 0 when it
+// is contiguous itself, nullopt when it is no part.
+std::optional<int64_t> PixelStrideOf(const Placed& part, const Dims& strides) {
+  const auto lies = [&](const Placed& p) {
+    for (size_t i = 0; i < p.dims.size(); ++i)
+      if (p.dims[i] != 1 && p.strides[i] != strides[i]) return false;
+    return true;
+  };
+  if (lies(part)) return 0;
+  if (!part.channels_last) return std::nullopt;
+  for (size_t i = part.dims.size(); i-- > 0;) {  // the innermost axis of pixels
+    if (i == 1 || part.dims[i] == 1) continue;
+    if (!lies(Place(part.dims, Layout::kChannelsLast, strides[i]))) return std::nullopt;
+    return strides[i];
+  }
+  return std::nullopt;
+}
+
+// A copy of a whole input or output is a part of the other side.
+PartMove PartOf(const BoxCopy& c, MoveQuery& q) {
+  PartMove m{c.input, c.output};
+  if (c.input < 0) return m;
+  const Placed x = q.in(c.input), y = q.out(c.output);
+  m.whole_is_output = c.dims == x.dims && c.x_offset == 0 && c.x_strides == x.strides;
+  if (!m.whole_is_output && (c.dims != y.dims || c.y_offset != 0 || c.y_strides != y.strides))
+    return m;
+  const auto stride =
+      m.whole_is_output ? PixelStrideOf(x, c.y_strides) : PixelStrideOf(y, c.x_strides);
+  if (!stride) return m;
+  m.offset = m.whole_is_output ? c.y_offset : c.x_offset;
+  m.pixel_stride = *stride;
+  return m;
+}
 
 // Where the boxes depend on integers that a run computes.
 class DynamicCopyKernel final : public Kernel {
@@ -212,7 +277,10 @@ Result<KernelPtr> LowerMoves(MovesFn moves, const Attrs& attrs, LowerContext& ct
         return KernelPtr(std::make_unique<DynamicCopyKernel>(moves, attrs.Clone(), elem_bytes));
       if (!copies && copies.error().code == Code::kUnimplemented) return KernelPtr();
       if (!copies) return Fail(copies.error());
-      return KernelPtr(std::make_unique<CopyKernel>(Prepare(*copies, elem_bytes)));
+      std::vector<PartMove> parts;
+      for (const BoxCopy& c : *copies) parts.push_back(PartOf(c, query));
+      return KernelPtr(std::make_unique<CopyKernel>(Prepare(*copies, elem_bytes), std::move(parts),
+                                                    moves, attrs.Clone(), elem_bytes));
     }
   return KernelPtr();
 }

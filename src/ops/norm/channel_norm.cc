@@ -40,6 +40,7 @@ class ChannelAffine final : public Kernel {
     folded_.resize(size_t(2 * split_.channels));
     Compute(parameters, folded_.data());
   }
+  bool reads_strided(int input) const override { return input == 0 && by_column_; }
   std::string_view name() const override { return "batchnorm.affine"; }
   size_t scratch_bytes() const override {
     return folded_.empty() ? size_t(2 * split_.channels) * sizeof(float) : 0;
@@ -58,12 +59,13 @@ class ChannelAffine final : public Kernel {
     const auto* x = static_cast<const float*>(ctx.in(0).data);
     auto* y = static_cast<float*>(ctx.out(0).data);
     const int64_t cols = by_column_ ? split_.channels : split_.spatial;
+    const int64_t x_stride = ctx.in(0).pixel_stride != 0 ? ctx.in(0).pixel_stride : cols;
     const int64_t rows =
         by_column_ ? split_.batch * split_.spatial : split_.batch * split_.channels;
     if (rows * cols == 0) return {};
     ctx.ParallelFor(rows, std::max<int64_t>(1, kCheapGrain / cols), [&](int64_t b, int64_t e) {
       if (by_column_)
-        AffineColumns(x + b * cols, factor, shift, y + b * cols, e - b, cols);
+        AffineColumns(x + b * x_stride, x_stride, factor, shift, y + b * cols, e - b, cols);
       else
         AffineRows(x + b * cols, factor, shift, split_.channels, b, y + b * cols, e - b, cols);
     });

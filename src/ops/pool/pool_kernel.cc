@@ -18,6 +18,8 @@ class PoolKernel final : public Kernel {
   Tensor outside, scales;
   int64_t rows = 0, grain = 1;
 
+  bool reads_strided(int) const override { return true; }
+  bool writes_strided(int) const override { return true; }
   std::string_view name() const override {
     return args.pool == Pool::kMax ? "pool.max" : "pool.average";
   }
@@ -25,6 +27,8 @@ class PoolKernel final : public Kernel {
     PoolArgs a = args;
     a.x = ctx.in(0).as<float>();
     a.y = ctx.out(0).mut<float>();
+    a.geometry.pixel_stride = ctx.in(0).pixel_step();
+    a.y_stride = ctx.out(0).pixel_step();
     ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) { PoolRows(a, begin, end); });
     return {};
   }
@@ -89,7 +93,7 @@ Result<KernelPtr> LowerPool(Pool pool, const Window& window, const std::vector<i
   auto k = std::make_unique<PoolKernel>();
   PoolArgs& a = k->args;
   a.pool = pool;
-  a.channels = a.geometry.pixel_stride = x.dims[1];
+  a.channels = x.dims[1];
   for (size_t i = 0; i < window.size(); ++i) {
     const WindowAxis& w = window[i];
     a.geometry.axis[3 - window.size() + i] = {w.in,     w.out,      w.kernel,
