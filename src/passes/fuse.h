@@ -15,6 +15,8 @@ std::span<const Rule> ConvolutionRules();
 // Softmax of a product times another, with what stands around it, into attention. Needs known
 // shapes.
 std::span<const Rule> AttentionRules();
+// Reshapes and transposes that shuffle channels, into one step. Needs known shapes.
+std::span<const Rule> ShuffleRules();
 // Residual sums and activations into what made their operand.
 std::span<const Rule> EpilogueRules();
 

@@ -183,6 +183,7 @@ Status Fuse(Graph& g, RuleCounts& counts) {
   TRY(ApplyRules(g, LateChainRules(), counts));
   TRY(ApplyRules(g, ConvolutionRules(), counts));
   TRY(ApplyRules(g, AttentionRules(), counts));
+  TRY(ApplyRules(g, ShuffleRules(), counts));
   TRY(ApplyRules(g, EpilogueRules(), counts));
   for (const NodeId id : g.SoundOrder())
     // A branch that is impossible for these shapes reports it when it is entered, if ever.

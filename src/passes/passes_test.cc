@@ -121,6 +121,33 @@ TEST(Fuse, ConvTakesBatchNormScaleShiftResidualAndActivation) {
   EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y})})), (Counts{{"FusedConv", 1}}));
 }
 
+// Reshape, Transpose, Reshape of a Concat of two values with 6 channels.
+Counts Shuffled(std::vector<int64_t> split, std::vector<int64_t> perm, int64_t axis = 1) {
+  GraphBuilder b;
+  const std::vector<int64_t> whole =
+      axis == 1 ? std::vector<int64_t>{2, 12, 4, 4} : std::vector<int64_t>{2, 6, 8, 4};
+  const ValueId x =
+      b.Add("Concat", {b.Input({2, 6, 4, 4}), b.Input({2, 6, 4, 4})}, {{"axis", axis}});
+  const ValueId turned =
+      b.Add("Transpose", {b.Add("Reshape", {x, b.Const(Tensor::Ints(split))})}, {{"perm", perm}});
+  return Optimised(b.Finish({b.Add("Reshape", {turned, b.Const(Tensor::Ints(whole))})}));
+}
+
+TEST(Fuse, AChannelShuffleIsOneStepWithTheConcatBeforeIt) {
+  EXPECT_EQ(Shuffled({2, 2, 6, 4, 4}, {0, 2, 1, 3, 4}), (Counts{{"ChannelShuffle", 1}}));
+  // Groups that are not the inputs.
+  EXPECT_EQ(Shuffled({2, 3, 4, 4, 4}, {0, 2, 1, 3, 4}),
+            (Counts{{"Concat", 1}, {"ChannelShuffle", 1}}));
+  EXPECT_EQ(Shuffled({2, 2, 3, 8, 4}, {0, 2, 1, 3, 4}, 2),
+            (Counts{{"Concat", 1}, {"ChannelShuffle", 1}}));
+}
+
+TEST(Fuse, WhatMovesOtherAxesIsNoChannelShuffle) {
+  const Counts apart = {{"Concat", 1}, {"Reshape", 2}, {"Transpose", 1}};
+  EXPECT_EQ(Shuffled({2, 2, 6, 4, 4}, {0, 1, 2, 4, 3}), apart);
+  EXPECT_EQ(Shuffled({2, 12, 2, 2, 4}, {0, 2, 1, 3, 4}), apart);
+}
+
 // softmax(0.5 Q K^T + mask) V of projections [1, S, 2 heads, 3], as exporters write it.
 struct AttentionGraph {
   GraphBuilder b;

@@ -83,6 +83,20 @@ TEST(Parts, SlicesAreReadWhereTheyLie) {
   EXPECT_EQ(CopiesIn(*g), 0);
 }
 
+TEST(Parts, AShuffledConcatIsOneStepBetweenConvolutions) {
+  Net b;
+  const auto ints = [&](std::vector<int64_t> v) { return b.Const(Tensor::Ints(v)); };
+  const ValueId x = b.Conv(b.Input({1, 5, Net::kSide, Net::kSide}), 36);
+  const ValueId low = b.Slice(x, 0, 18), high = b.Slice(x, 18, 36);
+  const ValueId groups = b.Add("Reshape", {b.Concat({low, b.Conv(b.Conv(high, 20, 1), 18)}),
+                                           ints({1, 2, 18, Net::kSide, Net::kSide})});
+  const ValueId turned =
+      b.Add("Transpose", {groups}, {{"perm", std::vector<int64_t>{0, 2, 1, 3, 4}}});
+  const ValueId y = b.Add("Reshape", {turned, ints({1, 36, Net::kSide, Net::kSide})});
+  const auto g = b.Finish({b.Conv(b.Slice(y, 0, 18), 3, 1), b.Conv(b.Slice(y, 18, 36), 3)});
+  EXPECT_EQ(CopiesIn(*g), 0);
+}
+
 TEST(Parts, RowsOfAnImageAreContiguousForEveryKernel) {
   Net b;
   const ValueId x = b.Input({1, 5, Net::kSide, Net::kSide});

@@ -11,6 +11,33 @@
 namespace dunlin {
 namespace {
 
+// What only moves elements of x, and of another value of its height and width.
+ValueId Moved(GraphBuilder& b, ValueId x, ValueId other) {
+  using Ints = std::vector<int64_t>;
+  const Dims d = b.graph().value(x).type.dims;
+  const int64_t C = d[1], H = d[2], W = d[3];
+  const auto ints = [&](Ints v) { return b.Const(Tensor::Ints(v)); };
+  switch (b.rng() % 5) {
+    case 0:
+      return b.Add("Transpose", {b.Add("Transpose", {x}, {{"perm", Ints{0, 2, 3, 1}}})},
+                   {{"perm", Ints{0, 3, 1, 2}}});
+    case 1:
+      return b.Add("Reshape", {b.Add("Reshape", {x, ints({C, H * W})}), ints({1, C, H, W})});
+    case 2:
+      return b.Add("Concat", {x, other, x}, {{"axis", int64_t{1}}});
+    case 3: {  // a channel shuffle, of two groups if it can be
+      const int64_t groups = C % 2 == 0 ? 2 : C;
+      const ValueId split = b.Add("Reshape", {x, ints({1, groups, C / groups, H, W})});
+      return b.Add("Reshape", {b.Add("Transpose", {split}, {{"perm", Ints{0, 2, 1, 3, 4}}}),
+                               ints({1, C, H, W})});
+    }
+    default: {
+      const int64_t from = int64_t(b.rng()) % C, to = from + 1 + int64_t(b.rng()) % (C - from);
+      return b.Add("Slice", {x, ints({from}), ints({to}), ints({1})});
+    }
+  }
+}
+
 // A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C,
 // H, W] values.
 std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs) {
@@ -72,32 +99,14 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
         break;
       }
       case 10:
-        y = b.Add("Transpose",
-                  {b.Add("Transpose", {x}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}})},
-                  {{"perm", std::vector<int64_t>{0, 3, 1, 2}}});
-        break;
-      case 11:
-        y = b.Add("Reshape",
-                  {b.Add("Reshape", {x, b.Const(Tensor::Ints(std::vector<int64_t>{C, H * W}))}),
-                   b.Const(Tensor::Ints(std::vector<int64_t>{1, C, H, W}))});
-        break;
-      case 12:
         y = b.Add("Tanh", {b.Add("MatMul", {x, b.Weights({W, W}, -0.3f, 0.3f)})});
         break;
-      case 13:
+      case 11:
         y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)});
         break;
-      case 14:
-        y = b.Add("Concat", {x, pick(), x}, {{"axis", int64_t{1}}});
+      default:
+        y = Moved(b, x, pick());
         break;
-      case 15:
-      case 16: {
-        const int64_t from = int64_t(rng()) % C, to = from + 1 + int64_t(rng()) % (C - from);
-        y = b.Add("Slice", {x, b.Const(Tensor::Ints(std::vector{from})),
-                            b.Const(Tensor::Ints(std::vector{to})),
-                            b.Const(Tensor::Ints(std::vector<int64_t>{1}))});
-        break;
-      }
     }
     if (dims(y)[1] <= 96) live.push_back(y);
   }

@@ -1,5 +1,8 @@
 #include "ops/movement/movement.h"
 
+#include "kernels/interleave.h"
+#include "ops/movement/shuffle.h"
+
 namespace dunlin {
 
 std::span<const OpDef> MovementOps() {
@@ -10,6 +13,8 @@ std::span<const OpDef> MovementOps() {
       Declare<Moving<Transpose>>("Transpose", {}),
       Declare<Pad>("Pad", {.min_inputs = 2, .max_inputs = 4}),
       Declare<Moving<Tile>>("Tile", {.min_inputs = 2, .max_inputs = 2}),
+      Declare<ChannelShuffleOp>("ChannelShuffle",
+                                {.domain = "dunlin", .max_inputs = InterleaveArgs::kMaxImages}),
       Declare<Moving<Expand>>("Expand", {.min_inputs = 2, .max_inputs = 2}),
       Declare<Moving<DepthToSpace>>("DepthToSpace", {}),
       Declare<Moving<SpaceToDepth>>("SpaceToDepth", {}),

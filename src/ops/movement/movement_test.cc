@@ -55,6 +55,25 @@ TEST(Concat, JoinsStrings) {
   EXPECT_TRUE(Near(t.Reference().value()[0], Tensor::Of<std::string>({3}, {"a", "b", "c"})));
 }
 
+TEST(ChannelShuffle, DealsOutGroupsOfOneInputOrOfSeveral) {
+  for (const int groups : {1, 2, 3, 4, 6, 12}) {
+    OpTest one("ChannelShuffle", "dunlin"), each("ChannelShuffle", "dunlin");
+    one.Attr("groups", groups).Input(RandomF32({2, 12 * 5, 3, 4}));
+    ExpectAll(one);
+    each.Attr("groups", groups);
+    for (int i = 0; i < groups; ++i) each.Input(RandomF32({2, 19, 3, 4}));
+    ExpectAll(each);
+  }
+  OpTest t("ChannelShuffle", "dunlin");
+  t.Attr("groups", 2).Input(Iota({1, 6, 1}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], Tensor::Of<float>({1, 6, 1}, {0, 3, 1, 4, 2, 5})));
+}
+
+TEST(ChannelShuffle, RefusesGroupsThatDoNotFit) {
+  EXPECT_FALSE(OpTest("ChannelShuffle", "dunlin").Attr("groups", 4).Input(Iota({1, 6, 1})).Infer());
+  EXPECT_FALSE(OpTest("ChannelShuffle", "dunlin").Attr("groups", 0).Input(Iota({1, 6, 1})).Infer());
+}
+
 TEST(Concat, RefusesWhatDoesNotFit) {
   const auto fails = [](int axis, Tensor a, Tensor b) {
     OpTest t("Concat");
