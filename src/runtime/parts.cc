@@ -107,7 +107,7 @@ class Placer {
       return false;
     std::vector<int> moved, overwriting;
     for (const int s : members(part)) {
-      if (s != part && slot(s).in_place && IsUnder(s, part)) {
+      if (slot(s).in_place && !IsUnder(part, s)) {
         overwriting.push_back(s);
       } else if (std::ranges::none_of(overwriting, [&](int o) { return IsUnder(s, o); })) {
         const bool same =
@@ -116,7 +116,7 @@ class Placer {
         moved.push_back(s);
       }
     }
-    // A result over the part might destroy what others still read of the whole.
+    // A result written over the part later might destroy what others still read of the whole.
     for (const int s : overwriting)
       if (slot(s).root == root) Separate(s);
     members_[root].clear();
