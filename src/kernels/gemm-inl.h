@@ -61,6 +61,16 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
+  // What is added in the end lies behind the first-level cache: asked for now, it has the whole sum
+  // to arrive.
+  const auto ask = [&](const float* p, size_t stride) HWY_ATTR {
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i, p += stride)
+#pragma GCC unroll 16
+      for (int j = 0; j < kWidth; ++j) __builtin_prefetch(p + size_t(j) * lanes);
+  };
+  if (t.accumulate) ask(t.c, t.c_stride);
+  if (t.last && t.residual != nullptr) ask(t.residual, t.residual_stride);
   V acc[kRows][kWidth];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)

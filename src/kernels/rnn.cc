@@ -86,35 +86,6 @@ HWY_INLINE void ForRowBlocks(size_t rows, F&& f) {
   if (r < rows) f.template operator()<1>(r);
 }
 
-template <int kVectors>
-void ProjectPanels(const RnnPanels& p, const float* const* x, size_t rows, size_t k,
-                   const float* packed, const float* bias, float* out, size_t begin, size_t end) {
-  const D d;
-  const size_t width = p.width();
-  for (size_t panel = begin; panel < end; ++panel) {
-    const float* w = packed + panel * width * k;
-    ForRowBlocks(rows, [&]<int kRows>(size_t first) HWY_ATTR {
-      Sums<kRows, kVectors> sums;
-      LoadSums(bias + panel * width, 0, sums);
-      Accumulate(x + first, k, w, width, sums);
-      float* to = out + first * p.row() + panel * width;
-#pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 16
-        for (int j = 0; j < kVectors; ++j)
-          hn::StoreU(sums.v[r][j], d, to + r * p.row() + j * hn::Lanes(d));
-    });
-  }
-}
-
-void Project(RnnCell cell, const RnnPanels& p, const float* const* x, size_t rows, size_t k,
-             const float* packed, const float* bias, float* out, size_t begin, size_t end) {
-  if (Vectors(cell) == 3)
-    ProjectPanels<3>(p, x, rows, k, packed, bias, out, begin, end);
-  else
-    ProjectPanels<4>(p, x, rows, k, packed, bias, out, begin, end);
-}
-
 // The gate functions of one panel for kRows rows from `first`. `at`: the panel's first unit.
 template <int kRows>
 HWY_INLINE void LstmGates(const RnnStep& s, size_t first, size_t at, const Sums<kRows, 4>& sums) {
@@ -234,7 +205,6 @@ HWY_AFTER_NAMESPACE();
 #include <cstring>
 
 namespace dunlin {
-HWY_EXPORT(Project);
 HWY_EXPORT(Step);
 HWY_EXPORT(LanesF32);
 
@@ -258,11 +228,6 @@ void PackRnnWeights(const RnnPanels& p, const float* weights, size_t hidden, siz
       const float* from = weights + (g * hidden + u) * k;
       for (size_t i = 0; i < k; ++i) to[i * p.width()] = from[i];
     }
-}
-
-void RnnProject(RnnCell cell, const RnnPanels& panels, const float* const* x, size_t rows, size_t k,
-                const float* packed, const float* bias, float* out, size_t begin, size_t end) {
-  HWY_DYNAMIC_DISPATCH(Project)(cell, panels, x, rows, k, packed, bias, out, begin, end);
 }
 
 void RunRnnStep(RnnCell cell, const RnnPanels& panels, const RnnStep& step, int phase, size_t begin,

@@ -1,5 +1,5 @@
-// One time step of LSTM, GRU and RNN on f32, over packed weights, and the input projection of many
-// steps at once. Who calls it walks the sequence (ops/rnn/rnn_lower.cc).
+// One time step of LSTM, GRU and RNN on f32, over packed recurrent weights. Who calls it walks the
+// sequence and projects the inputs of many steps at once (ops/rnn/rnn_lower.cc).
 //
 // Weights [G·H, K] (G gates, H hidden units) are packed in panels. A panel holds all gates of
 // `units` neighbouring hidden units: for each k a row of G·units floats, gate after gate, a gate
@@ -42,17 +42,12 @@ inline void PackRnnBias(const RnnPanels& panels, const float* bias, size_t hidde
   PackRnnWeights(panels, bias, hidden, 1, packed);
 }
 
-// out[m] = bias + x[m] · weights for `rows` rows of K floats; out rows are panels.row() apart.
-// Panels [begin, end) only, so that panels can be shared among threads.
-void RnnProject(RnnCell cell, const RnnPanels& panels, const float* const* x, size_t rows, size_t k,
-                const float* packed, const float* bias, float* out, size_t begin, size_t end);
-
 // State of `rows` sequences. Vectors have panels.state() floats; h_next may not be h_prev.
 struct RnnStep {
   size_t rows = 0, hidden = 0;
   const float* recurrent = nullptr;       // packed R
   const float* recurrent_bias = nullptr;  // packed bias of R; read by kGruLinear alone
-  const float* projected = nullptr;       // rows of RnnProject
+  const float* projected = nullptr;       // rows of panels.row() floats: x W + bias
   const float* const* h_prev = nullptr;
   float* const* h_next = nullptr;
   float* const* c = nullptr;      // LSTM: in and out

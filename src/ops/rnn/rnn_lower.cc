@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/gemm.h"
 #include "kernels/rnn.h"
 #include "ops/rnn/rnn.h"
 
@@ -61,6 +62,7 @@ class RnnKernel final : public Kernel {
         cell_(cell),
         g_(g),
         panels_(RnnPanelsOf(cell, size_t(g.H))),
+        input_panels_(MakeGemmPanels(int64_t(panels_.row()))),
         reverse_(attrs.direction == "reverse") {
     const int64_t per_step = std::max<int64_t>(1, g.B * int64_t(panels_.row()));
     chunk_ = std::clamp<int64_t>(kChunkFloats / per_step, 1, std::max<int64_t>(1, g.S));
@@ -87,6 +89,9 @@ class RnnKernel final : public Kernel {
   size_t DirectionBytes() const { return Scratch(nullptr, *this).bytes; }
   void RunDirection(RunContext& ctx, int d, const int64_t* lengths) const;
   void RunStep(RunContext& ctx, const RnnStep& step) const;
+  // to[m] = bias + x[m] W, rows of panels_.row() floats.
+  void Project(RunContext& ctx, const float* const* x, int64_t rows, const float* packed,
+               const float* bias, float* to) const;
   int64_t Grain(RunContext& ctx, int64_t macs) const {
     const auto count = int64_t(panels_.count);
     return macs < kParallelMacs ? std::max<int64_t>(1, count)
@@ -98,9 +103,11 @@ class RnnKernel final : public Kernel {
   RnnCell cell_;
   Geometry g_;
   RnnPanels panels_;
+  GemmPanels input_panels_;  // of the input projection, whose columns are in the order of panels_
   bool reverse_;
   int64_t chunk_ = 1;  // steps projected at a time
-  Tensor w_, r_;       // [D][panels][K][width]
+  Tensor w_;           // [D] packed for Gemm
+  Tensor r_;           // [D][panels][K][width]
   Tensor bias_;  // [D][2][panels][width]: added to the projection, and to the recurrent product
 };
 
@@ -129,7 +136,23 @@ Status RnnKernel::Prepare(LowerContext& ctx) {
                      out.mut<float>() + d * floats);
     return out;
   };
-  w_ = TRY(ctx.weights().Get(*ctx.value(kW), recipe, pack));
+  // The same columns for Gemm: a packed row of K = 1 is in the order of panels_.
+  const auto pack_input = [&](const Tensor& t) -> Result<Tensor> {
+    const int64_t k = t.dims()[2], rows = int64_t(panels_.row());
+    Tensor ordered = TRY(Tensor::Create(DType::kF32, {k * rows}));
+    std::vector<float> column(static_cast<size_t>(n));
+    Tensor out = TRY(Tensor::Create(DType::kF32, {D * input_panels_.packed_floats(k)}));
+    for (int64_t d = 0; d < D; ++d) {
+      for (int64_t i = 0; i < k; ++i) {
+        for (int64_t j = 0; j < n; ++j) column[size_t(j)] = t.as<float>()[(d * n + j) * k + i];
+        PackRnnWeights(panels_, column.data(), size_t(H), 1, ordered.mut<float>() + i * rows);
+      }
+      PackGemm(input_panels_, {ordered.as<float>(), 1, k, 0, rows, 1}, 0, input_panels_.count,
+               out.mut<float>() + d * input_panels_.packed_floats(k));
+    }
+    return out;
+  };
+  w_ = TRY(ctx.weights().Get(*ctx.value(kW), recipe + ".input", pack_input));
   r_ = TRY(ctx.weights().Get(*ctx.value(kR), recipe, pack));
   const auto row = int64_t(panels_.row());
   if (!ctx.has(kB)) {
@@ -174,6 +197,27 @@ void RnnKernel::RunStep(RunContext& ctx, const RnnStep& step) const {
     });
 }
 
+void RnnKernel::Project(RunContext& ctx, const float* const* x, int64_t rows, const float* packed,
+                        const float* bias, float* to) const {
+  const auto row = int64_t(panels_.row());
+  const GemmSplit split =
+      SplitGemm(input_panels_, 1, rows, g_.I, std::max<int64_t>(1, rows), ctx.threads());
+  ctx.ParallelFor(split.items(), split.grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const GemmSplit::Item item = split.item(i);
+      GemmArgs a;
+      a.rows = x + item.m_begin;
+      a.m = item.m_end - item.m_begin;
+      a.k = a.packed_rows = g_.I;
+      a.packed = packed;
+      a.c = to + item.m_begin * row;
+      a.c_stride = row;
+      a.epilogue.bias = bias;
+      Gemm(input_panels_, a, item.panel_begin, item.panel_end);
+    }
+  });
+}
+
 void RnnKernel::RunDirection(RunContext& ctx, int d, const int64_t* lengths) const {
   const Scratch s(static_cast<std::byte*>(ctx.scratch()) + size_t(d) * DirectionBytes(), *this);
   const bool backwards = reverse_ || d == 1;
@@ -201,15 +245,11 @@ void RnnKernel::RunDirection(RunContext& ctx, int d, const int64_t* lengths) con
   step.reset = s.reset_rows;
   for (int64_t first = 0; first < g_.S; first += chunk_) {
     const int64_t last = std::min(first + chunk_, g_.S);
-    size_t rows = 0;
+    int64_t rows = 0;
     for (int64_t t = first; t < last; ++t)
       for (int64_t b = 0; b < B; ++b)
         if (t < lengths[b]) s.x[rows++] = x + g_.x(place(t, b), b);
-    const int64_t grain = Grain(ctx, int64_t(rows * panels_.row()) * g_.I);
-    ctx.ParallelFor(int64_t(panels_.count), grain, [&](int64_t begin, int64_t end) {
-      RnnProject(cell_, panels_, s.x, rows, size_t(g_.I), Packed(w_, d), bias, s.projected,
-                 size_t(begin), size_t(end));
-    });
+    Project(ctx, s.x, rows, Packed(w_, d), bias, s.projected);
     step.projected = s.projected;
     for (int64_t t = first; t < last; ++t) {
       step.rows = 0;
