@@ -1,5 +1,7 @@
 #include "kernels/rnn.h"
 
+#include <algorithm>
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/rnn.cc"
 #include <hwy/foreach_target.h>
@@ -16,21 +18,24 @@ using V = hn::Vec<D>;
 // Rows that share one pass over a panel. Four vectors a row: AVX-512 has 32 registers (16 sums, 4
 // weights), the others 16 (8 sums, 4 weights).
 constexpr int kMaxRows = HWY_MAX_BYTES == 64 ? 4 : 2;
+// Rows whose sums are kept between parts of a panel: at most 4 KiB.
+constexpr int kGroupRows = 16;
 
 template <int kRows, int kVectors>
 struct Sums {
   V v[kRows][kVectors];
 };
 
-// sums += a[rows][0 … k) · w, where w has `stride` floats a row.
+// sums += a[rows][first … first + k) · w, where w has `stride` floats a row.
 template <int kRows, int kVectors>
-HWY_INLINE void Accumulate(const float* const* a, size_t k, const float* HWY_RESTRICT w,
-                           size_t stride, Sums<kRows, kVectors>& sums) {
+HWY_INLINE void Accumulate(const float* const* a, size_t first, size_t k,
+                           const float* HWY_RESTRICT w, size_t stride,
+                           Sums<kRows, kVectors>& sums) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   const float* rows[kRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) rows[r] = a[r];
+  for (int r = 0; r < kRows; ++r) rows[r] = a[r] + first;
   size_t i = 0;
   if constexpr (kRows == 1) {
     // One row alone has too few sums to hide the latency of a multiply-add: a second set for odd k.
@@ -71,8 +76,30 @@ HWY_INLINE void LoadSums(const float* from, size_t stride, Sums<kRows, kVectors>
       sums.v[r][j] = hn::LoadU(d, from + r * stride + j * hn::Lanes(d));
 }
 
-constexpr int Vectors(RnnCell cell) {
-  return cell == RnnCell::kGru || cell == RnnCell::kGruLinear ? 3 : 4;
+// Part of the sums over k of a block of rows: between parts they are kept here.
+struct Part {
+  size_t begin, end;
+  float* sums;
+};
+
+// Begins with `start`, or with what the part before left; whether this was the last part.
+template <int kRows, int kVectors, class F>
+HWY_INLINE bool SumPart(const Part& part, const float* const* a, size_t k, const float* w,
+                        size_t stride, Sums<kRows, kVectors>& sums, F&& start) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  if (part.begin == 0)
+    start();
+  else
+    LoadSums(part.sums, kVectors * lanes, sums);
+  Accumulate(a, part.begin, part.end - part.begin, w + part.begin * stride, stride, sums);
+  if (part.end == k) return true;
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
+    for (int j = 0; j < kVectors; ++j)
+      hn::StoreU(sums.v[r][j], d, part.sums + size_t(r * kVectors + j) * lanes);
+  return false;
 }
 
 // Calls f.operator()<rows>(first) on blocks of rows.
@@ -122,29 +149,35 @@ HWY_INLINE V Activate(D d, V x) {
 
 template <RnnCell kCell, int kRows>
 HWY_INLINE void StepBlock(const RnnPanels& p, const RnnStep& s, int phase, size_t panel,
-                          size_t first) {
+                          size_t first, const Part& part) {
   const D d;
   const size_t lanes = hn::Lanes(d), width = p.width(), at = panel * p.units;
   const float* w = s.recurrent + panel * width * s.hidden;
   const float* projected = s.projected + first * p.row() + panel * width;
+  // Over the hidden state, or what the reset gate left of it.
+  const auto sum =
+      [&](const float* const* of, const float* weights, auto& sums, auto start)
+          HWY_ATTR { return SumPart(part, of + first, s.hidden, weights, width, sums, start); };
   if constexpr (kCell == RnnCell::kLstm) {
     Sums<kRows, 4> sums;
-    LoadSums(projected, p.row(), sums);
-    Accumulate(s.h_prev + first, s.hidden, w, width, sums);
+    const auto start = [&]() HWY_ATTR { LoadSums(projected, p.row(), sums); };
+    if (!sum(s.h_prev, w, sums, start)) return;
     LstmGates(s, first, at, sums);
   } else if constexpr (kCell == RnnCell::kGruLinear) {
     Sums<kRows, 3> sums;
-    LoadSums(projected, p.row(), sums);
+    const auto start = [&]() HWY_ATTR {
+      LoadSums(projected, p.row(), sums);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r)
-      sums.v[r][2] = hn::LoadU(d, s.recurrent_bias + panel * width + 2 * lanes);
-    Accumulate(s.h_prev + first, s.hidden, w, width, sums);
+      for (int r = 0; r < kRows; ++r)
+        sums.v[r][2] = hn::LoadU(d, s.recurrent_bias + panel * width + 2 * lanes);
+    };
+    if (!sum(s.h_prev, w, sums, start)) return;
     GruLinearGates(s, first, at, projected, p.row(), sums);
   } else if constexpr (kCell == RnnCell::kGru) {
     if (phase == 0) {
       Sums<kRows, 2> sums;
-      LoadSums(projected, p.row(), sums);
-      Accumulate(s.h_prev + first, s.hidden, w, width, sums);
+      const auto start = [&]() HWY_ATTR { LoadSums(projected, p.row(), sums); };
+      if (!sum(s.h_prev, w, sums, start)) return;
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         hn::StoreU(Sigmoid(d, sums.v[r][0]), d, s.z[first + r] + at);
@@ -153,8 +186,8 @@ HWY_INLINE void StepBlock(const RnnPanels& p, const RnnStep& s, int phase, size_
       }
     } else {
       Sums<kRows, 1> sums;
-      LoadSums(projected + 2 * lanes, p.row(), sums);
-      Accumulate(s.reset + first, s.hidden, w + 2 * lanes, width, sums);
+      const auto start = [&]() HWY_ATTR { LoadSums(projected + 2 * lanes, p.row(), sums); };
+      if (!sum(s.reset, w + 2 * lanes, sums, start)) return;
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const V candidate = Tanh(d, sums.v[r][0]), z = hn::LoadU(d, s.z[first + r] + at);
@@ -164,8 +197,8 @@ HWY_INLINE void StepBlock(const RnnPanels& p, const RnnStep& s, int phase, size_
     }
   } else {
     Sums<kRows, 4> sums;
-    LoadSums(projected, p.row(), sums);
-    Accumulate(s.h_prev + first, s.hidden, w, width, sums);
+    const auto start = [&]() HWY_ATTR { LoadSums(projected, p.row(), sums); };
+    if (!sum(s.h_prev, w, sums, start)) return;
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 16
@@ -176,9 +209,21 @@ HWY_INLINE void StepBlock(const RnnPanels& p, const RnnStep& s, int phase, size_
 
 template <RnnCell kCell>
 void StepPanels(const RnnPanels& p, const RnnStep& s, int phase, size_t begin, size_t end) {
+  // Where several blocks of rows pass over a panel, they do so by parts of it that stay in the
+  // first-level cache: three quarters of 32 KiB.
+  constexpr size_t kPartFloats = 6 * 1024;
+  HWY_ALIGN float sums[kGroupRows * 4 * HWY_MAX_BYTES / sizeof(float)];
+  const size_t step = s.rows > size_t(kMaxRows) ? std::max<size_t>(1, kPartFloats / p.width())
+                                                : std::max<size_t>(1, s.hidden);
   for (size_t panel = begin; panel < end; ++panel)
-    ForRowBlocks(s.rows, [&]<int kRows>(size_t first)
-                             HWY_ATTR { StepBlock<kCell, kRows>(p, s, phase, panel, first); });
+    for (size_t group = 0; group < s.rows; group += kGroupRows)
+      for (size_t k = 0; k == 0 || k < s.hidden; k += step) {
+        const size_t rows = std::min<size_t>(kGroupRows, s.rows - group);
+        ForRowBlocks(rows, [&]<int kRows>(size_t first) HWY_ATTR {
+          const Part part = {k, std::min(k + step, s.hidden), sums + first * p.width()};
+          StepBlock<kCell, kRows>(p, s, phase, panel, group + first, part);
+        });
+      }
 }
 
 void Step(RnnCell cell, const RnnPanels& p, const RnnStep& s, int phase, size_t begin, size_t end) {

@@ -143,6 +143,11 @@ TEST(Recurrent, KernelsMatchTheReference) {
       {"GRU", "reverse", 4, 2, 8, 300, false, true, false, false, false},
       {"RNN", "forward", 6, 1, 3, 65, true, true, false, false, false},
       {"RNN", "bidirectional", 6, 5, 4, 7, true, true, true, true, false},
+      // Panels in parts, and more rows than keep their sums between them.
+      {"LSTM", "bidirectional", 3, 21, 6, 450, true, true, true, false, false},
+      {"GRU", "forward", 2, 21, 6, 450, true, true, true, false, true},
+      {"GRU", "forward", 2, 7, 6, 450, true, true, false, false, false},
+      {"RNN", "forward", 2, 18, 6, 450, true, true, false, false, false},
   };
   for (const FastCase& c : cases) {
     SCOPED_TRACE(fmt::format("{} {} S{} B{} I{} H{} linear {}", c.op, c.direction, c.S, c.B, c.I,
