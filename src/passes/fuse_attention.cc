@@ -10,8 +10,10 @@ namespace {
 
 constexpr std::string_view kFused = "dunlin.Attention";
 
-bool IsStaticF32(const Type& t) {
-  return t.IsStatic() && t.dtype == DType::kF32 && t.dims.rank() == 4;
+using Perm = std::vector<int64_t>;
+
+bool IsStaticF32(const Type& t, int rank = 4) {
+  return t.IsStatic() && t.dtype == DType::kF32 && t.dims.rank() == rank;
 }
 bool IsPlainProduct(const dunlin::Node& n, bool trans_b_allowed) {
   return IntAttr(*n.attrs, "trans_a").value_or(0) == 0 &&
@@ -61,6 +63,44 @@ std::optional<Tensor> AsAdded(const Tensor& mask, float fill) {
   return std::move(*added);
 }
 
+// A node beside the one that is being replaced.
+Result<ValueId> AddBeside(Rewriter& r, std::string_view op, std::vector<ValueId> inputs,
+                          const std::string& name, const AttrSettings& attrs = {}) {
+  const double position = r.node(0).position;
+  dunlin::Node& n =
+      r.g.AddNode(OpNamed(op), AttrsWith(OpNamed(op), attrs), std::move(inputs), name);
+  n.position = position;
+  TRY(InferNode(r.g, n));
+  return n.outputs[0];
+}
+
+// x [N, S, D] as [1, N, S, D]. A transpose or a scale by one number that made x stays the last
+// step, so that the rules for those find it.
+Result<ValueId> WithBatch(Rewriter& r, ValueId x) {
+  const std::string name = r.value(x).name + "/heads";
+  const NodeId made_by = r.value(x).producer;
+  if (made_by != NodeId::kNone && r.g.UseCount(x) == 1) {
+    const dunlin::Node& made = r.g.node(made_by);
+    if (made.op->name == "Transpose" && made.op->domain.empty()) {
+      Perm perm = {0};
+      for (const int64_t axis : IntsAttr(*made.attrs, "perm").value_or(Perm()))
+        perm.push_back(axis + 1);
+      if (perm.size() == 4)
+        return AddBeside(r, "Transpose", {TRY(WithBatch(r, made.inputs[0]))}, name,
+                         {{"perm", perm}});
+    }
+    const bool scales =
+        made.op->domain.empty() && (made.op->name == "Mul" || made.op->name == "Div");
+    if (scales && r.value(made.inputs[1]).is_constant() &&
+        r.value(made.inputs[1]).constant.count() == 1 && r.type(made.inputs[0]) == r.type(x))
+      return AddBeside(r, made.op->name, {TRY(WithBatch(r, made.inputs[0])), made.inputs[1]}, name);
+  }
+  const Dims& d = r.type(x).dims;
+  const std::vector<int64_t> to = {1, d[0], d[1], d[2]};
+  const ValueId shape = r.g.AddConstant(name + "/shape", Tensor::Ints(to));
+  return AddBeside(r, "Reshape", {x, shape}, name);
+}
+
 // Nodes: 0 the product with V, 1 the softmax, 2 the scores, 3 what applies the mask. Values: 0 Q,
 // 1 K, 2 V, 3 the mask, 4 the fill.
 template <MaskKind kMask>
@@ -68,16 +108,20 @@ Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
   const dunlin::Node& scores = r.node(2);
   const Type &q = r.type(m.var(0)), &k = r.type(m.var(1)), &v = r.type(m.var(2));
   const Type s = r.type(scores.outputs[0]);  // a copy: values may move when one is added
-  if (!IsStaticF32(q) || !IsStaticF32(k) || !IsStaticF32(v) || !IsStaticF32(s)) return std::nullopt;
+  const int rank = s.dims.rank();            // 3 where batch and heads are one extent
+  if (rank != 3 && rank != 4) return std::nullopt;
+  for (const Type* t : {&q, &k, &v, &s})
+    if (!IsStaticF32(*t, rank)) return std::nullopt;
   if (!IsPlainProduct(scores, true) || !IsPlainProduct(r.node(0), false) ||
       FloatAttr(*r.node(0).attrs, "alpha").value_or(1) != 1)
     return std::nullopt;
   // Batches that repeat are left to the products; one head of keys and values may serve all.
-  if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] || k.dims[1] != v.dims[1] ||
-      (k.dims[1] != q.dims[1] && k.dims[1] != 1))
+  const size_t heads = size_t(rank) - 3;
+  if (q.dims[0] != k.dims[0] || q.dims[0] != v.dims[0] || k.dims[heads] != v.dims[heads] ||
+      (k.dims[heads] != q.dims[heads] && k.dims[heads] != 1))
     return std::nullopt;
   const int64_t axis = IntAttr(*r.node(1).attrs, "axis").value_or(-1);
-  if (axis != -1 && axis != 3) return std::nullopt;
+  if (axis != -1 && axis != rank - 1) return std::nullopt;
   std::vector<ValueId> inputs = {m.var(0), m.var(1), m.var(2)};
   float fill = 0;
   if constexpr (kMask != MaskKind::kNone) {
@@ -97,10 +141,18 @@ Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
         inputs.back() = r.g.AddConstant(mask.name + "/added", *added);
   }
   const bool transposed = IntAttr(*scores.attrs, "trans_b").value_or(0) != 0;
-  return r.Node(kFused, std::move(inputs),
-                {{"scale", FloatAttr(*scores.attrs, "alpha").value_or(1)},
-                 {"k_order", int64_t(transposed ? HeadOrder::kHeadsFirst : HeadOrder::kWidthFirst)},
-                 {"fill", fill}});
+  const AttrSettings settings = {
+      {"scale", FloatAttr(*scores.attrs, "alpha").value_or(1)},
+      {"k_order", int64_t(transposed ? HeadOrder::kHeadsFirst : HeadOrder::kWidthFirst)},
+      {"fill", fill}};
+  if (rank == 4) return r.Node(kFused, std::move(inputs), settings);
+  for (size_t i = 0; i < 3; ++i) inputs[i] = TRY(WithBatch(r, inputs[i]));
+  const GraphValue& y = r.value(r.node(0).outputs[0]);
+  const std::string name = y.name;
+  const ValueId shape =
+      r.g.AddConstant(name + "/shape", Tensor::Ints(Perm(y.type.dims.begin(), y.type.dims.end())));
+  return r.Node("Reshape",
+                {TRY(AddBeside(r, kFused, std::move(inputs), name + "/heads", settings)), shape});
 }
 
 AttrSettings SettingsOf(const Attrs& a) {
@@ -115,7 +167,6 @@ AttrSettings With(AttrSettings settings, std::string_view name, AttrSetting to) 
   return settings;
 }
 
-using Perm = std::vector<int64_t>;
 const Perm kSwapRowsAndHeads = {0, 2, 1, 3};
 
 // Attention(…, Transpose(x), …): node 0 and its operand's node 1.
@@ -199,6 +250,24 @@ Result<std::optional<ValueId>> GiveTransposed(Rewriter& r, const Match&) {
                 With(SettingsOf(*attention.attrs), "y_order", int64_t(HeadOrder::kRowsFirst)));
 }
 
+// Transpose(Reshape(Attention(…))) where the reshape only drops a batch of one: nodes 0, 2, 1.
+Result<std::optional<ValueId>> GiveTransposedHeads(Rewriter& r, const Match&) {
+  const dunlin::Node& attention = r.node(1);
+  const Dims from = r.type(attention.outputs[0]).dims;
+  const Type& to = r.type(r.node(2).outputs[0]);
+  if (from[0] != 1 || !IsStaticF32(to, 3) || !(to.dims == Dims{from[1], from[2], from[3]}) ||
+      IntsAttr(*r.node(0).attrs, "perm").value_or(Perm()) != Perm{1, 0, 2} ||
+      *IntAttr(*attention.attrs, "y_order") != int64_t(HeadOrder::kHeadsFirst))
+    return std::nullopt;
+  const std::string name = r.value(attention.outputs[0]).name + "/rows";
+  const AttrSettings settings =
+      With(SettingsOf(*attention.attrs), "y_order", int64_t(HeadOrder::kRowsFirst));
+  const ValueId y = TRY(AddBeside(r, kFused, attention.inputs, name, settings));
+  const ValueId shape =
+      r.g.AddConstant(name + "/shape", Tensor::Ints(Perm{from[2], from[1], from[3]}));
+  return r.Node("Reshape", {y, shape});
+}
+
 std::vector<Rule> MakeRules() {
   const auto product = [](Pat a, Pat b, int bind) {
     return Op({"MatMul", "dunlin.FusedMatMul"}, {std::move(a), std::move(b)}, bind);
@@ -228,6 +297,9 @@ std::vector<Rule> MakeRules() {
       {"attention-groups", OpMore({kFused}, {Var(0), repeated(1, 5), repeated(2, 8)}, 0),
        TakeGroups},
       {"attention-result", Op("Transpose", {OpMore({kFused}, {Var(0)}, 1)}, 0), GiveTransposed},
+      {"attention-result-heads",
+       Op("Transpose", {Op("Reshape", {OpMore({kFused}, {Var(0)}, 1), Var(5)}, 2)}, 0),
+       GiveTransposedHeads},
   };
 }
 

@@ -236,6 +236,28 @@ Counts GroupedAttention(int64_t times) {
   return Optimised(b.Finish({b.Add("MatMul", {weights, heads()})}));
 }
 
+// softmax(Q / c K^T) V of [S, N, D] with batch and heads in one extent, as bmm takes it.
+Counts BatchedAttention(std::vector<int64_t> last) {
+  GraphBuilder b;
+  const auto heads = [&](std::vector<int64_t> perm) {
+    return b.Add("Transpose", {b.Input({4, 6, 3})}, {{"perm", std::move(perm)}});
+  };
+  const ValueId q = b.Add("Div", {heads({1, 0, 2}), b.Scalar(1.5f)});
+  const ValueId scores = b.Add("MatMul", {q, heads({1, 2, 0})});
+  const ValueId weights = b.Add("Softmax", {b.Add("Add", {scores, b.Input({6, 1, 4})})});
+  const ValueId y = b.Add("MatMul", {weights, heads({1, 0, 2})});
+  return Optimised(b.Finish({b.Add("Transpose", {y}, {{"perm", std::move(last)}})}));
+}
+
+TEST(Fuse, AttentionOverBatchAndHeadsInOneExtentIsOneStepAmongViews) {
+  EXPECT_EQ(BatchedAttention({1, 0, 2}), (Counts{{"Attention", 1}, {"Reshape", 4}}));
+}
+
+TEST(Fuse, AttentionOverOneExtentLeavesAnotherTransposeOfItsResult) {
+  EXPECT_EQ(BatchedAttention({2, 0, 1}),
+            (Counts{{"Attention", 1}, {"Reshape", 4}, {"Transpose", 1}}));
+}
+
 TEST(Fuse, AttentionReadsRepeatedHeadsOfKeysWhereTheyLie) {
   EXPECT_EQ(GroupedAttention(2), (Counts{{"Attention", 1}}));
 }
