@@ -10,6 +10,8 @@ namespace dunlin {
 std::span<const Rule> ChainRules();
 // The same, after those.
 std::span<const Rule> LateChainRules();
+// LayerNorm and RMSNorm without scale and shift, after those.
+std::span<const Rule> PlainChainRules();
 // Scales, shifts and pads into convolutions; biases, scales and transposes into matrix products.
 std::span<const Rule> ConvolutionRules();
 // Softmax of a product times another, with what stands around it, into attention. Needs known

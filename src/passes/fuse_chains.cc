@@ -66,6 +66,25 @@ Made MakeRmsNorm(Rewriter& r, const Match& m) {
                 {{"axis", int64_t{-1}}, {"epsilon", *epsilon}});
 }
 
+// The same without scale and shift: those of an untrained model are ones and zeros, which have
+// gone. nodes: 1 mean of x (LayerNorm), 2 mean of squares; vars: 0 x, 1 epsilon
+template <bool kCentred>
+Made MakePlainNorm(Rewriter& r, const Match& m) {
+  const auto epsilon = Epsilon(r, m.var(1));
+  const Type x = r.type(m.var(0));  // a copy: values may move when one is added
+  if (!epsilon || x.dtype != DType::kF32 || !ReducesLastAxis(r, r.node(2)) ||
+      (kCentred && !ReducesLastAxis(r, r.node(1))))
+    return std::nullopt;
+  constexpr int64_t kLongestRow = 1 << 16;  // the ones take memory
+  if (!IsKnown(x.dims.back()) || x.dims.back() > kLongestRow) return std::nullopt;
+  const std::vector<float> ones(size_t(x.dims.back()), 1.0f);
+  const ValueId scale =
+      r.g.AddConstant(r.value(m.var(0)).name + "/ones",
+                      Tensor::Of<float>({x.dims.back()}, std::span<const float>(ones)));
+  return r.Node(kCentred ? "LayerNormalization" : "RMSNormalization", {m.var(0), scale},
+                {{"axis", int64_t{-1}}, {"epsilon", *epsilon}});
+}
+
 // The spellings of (x - mean) / sqrt(var + eps).
 Pat Centred() { return Op("Sub", {Var(0), OpMore({"ReduceMean"}, {Var(0)}, 1)}); }
 Pat SquareOf(const Pat& p, bool by_pow) {
@@ -167,6 +186,19 @@ std::vector<Rule> MakeLateRules() {
   return rules;
 }
 
+// After both: what is left has neither scale nor shift.
+std::vector<Rule> MakePlainRules() {
+  std::vector<Rule> rules;
+  for (const bool by_pow : {true, false})
+    rules.push_back({"layernorm-plain", Normalised(by_pow), MakePlainNorm<true>});
+  for (const bool by_pow : {true, false}) {
+    for (const bool by_div : {true, false})
+      rules.push_back({"rmsnorm-plain", RmsNormalised(by_pow, by_div), MakePlainNorm<false>});
+    rules.push_back({"rmsnorm-plain", RmsNormalisedRsqrt(by_pow), MakePlainNorm<false>});
+  }
+  return rules;
+}
+
 }  // namespace
 
 std::span<const Rule> ChainRules() {
@@ -178,9 +210,15 @@ std::span<const Rule> LateChainRules() {
   return rules;
 }
 
+std::span<const Rule> PlainChainRules() {
+  static const std::vector<Rule> rules = MakePlainRules();
+  return rules;
+}
+
 Status Fuse(Graph& g, RuleCounts& counts) {
   TRY(ApplyRules(g, ChainRules(), counts));
   TRY(ApplyRules(g, LateChainRules(), counts));
+  TRY(ApplyRules(g, PlainChainRules(), counts));
   TRY(ApplyRules(g, ConvolutionRules(), counts));
   TRY(ApplyRules(g, AttentionRules(), counts));
   TRY(ApplyRules(g, ShuffleRules(), counts));

@@ -367,6 +367,33 @@ TEST(Fuse, LayerNormFromItsPrimitives) {
             (Counts{{"LayerNormalization", 1}}));
 }
 
+// (x - mean) / sqrt(variance + 1e-5), and x / sqrt(mean square + 1e-5): neither scaled nor shifted.
+ValueId PlainNorm(GraphBuilder& b, ValueId x, bool centred, int64_t axis) {
+  const auto mean = [&](ValueId of) {
+    return b.Add("ReduceMean", {of, b.Const(Tensor::Ints(std::vector<int64_t>{axis}))});
+  };
+  if (centred) x = b.Add("Sub", {x, mean(x)});
+  const ValueId square = mean(b.Add("Pow", {x, b.Scalar(2)}));
+  return b.Add("Div", {x, b.Add("Sqrt", {b.Add("Add", {square, b.Scalar(1e-5f)})})});
+}
+
+TEST(Fuse, NormsWithoutScaleAndShiftAreOneStep) {
+  GraphBuilder b;
+  EXPECT_EQ(Optimised(b.Finish({PlainNorm(b, b.Input({2, 8}), true, -1)})),
+            (Counts{{"LayerNormalization", 1}}));
+  GraphBuilder c;
+  EXPECT_EQ(Optimised(c.Finish({PlainNorm(c, c.Input({2, 8}), false, -1)})),
+            (Counts{{"RMSNormalization", 1}}));
+}
+
+TEST(Fuse, NormsOverAnotherAxisStayApart) {
+  for (const bool centred : {true, false}) {
+    GraphBuilder b;
+    const Counts counts = Optimised(b.Finish({PlainNorm(b, b.Input({8, 8}), centred, 0)}));
+    EXPECT_EQ(counts.at("ReduceMean"), centred ? 2 : 1);
+  }
+}
+
 TEST(Fuse, MeanOverAnotherAxisIsNoLayerNorm) {
   GraphBuilder b;
   EXPECT_EQ(
