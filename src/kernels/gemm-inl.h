@@ -32,6 +32,7 @@ constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 12, 6};
 constexpr size_t kNarrowUnroll = 2;
 #endif
 constexpr int kMaxTileRows = 14;
+constexpr size_t kLineFloats = 16;  // of a cache line
 
 struct TileArgs {
   const float* const* rows;  // rows[t * row_stride + i]
@@ -40,8 +41,9 @@ struct TileArgs {
   size_t k_begin, k;  // the part of every row that is used
   const float* b;     // taps * k rows of the panel
   size_t b_stride;    // floats between them
-  // What will be needed next is asked for, a cache line per row of b: the memory behind the second
-  // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing.
+  // What will be needed next is asked for, a cache line per row of b, or two where a step is longer
+  // than one: the memory behind the second level cannot be waited for. A step of 0 asks for the
+  // same line again, which costs nothing.
   const float* ahead;
   size_t ahead_step;
   float* c;
@@ -80,6 +82,9 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
   const float* HWY_RESTRICT b = t.b;
   const float* ahead = t.ahead;
   const size_t ahead_step = t.ahead_step, b_stride = t.b_stride;
+  // The widest panels have the fewest rows, and so address registers to spare.
+  constexpr bool kFewRows = kWidth == kMaxPanelWidth;
+  const bool two_lines = kFewRows && ahead_step > kLineFloats;
   const float* const* tap_rows = t.rows;
   for (size_t tap = 0; tap < t.taps; ++tap, tap_rows += t.row_stride) {
     const float* a[kRows];
@@ -94,6 +99,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
         for (int j = 0; j < kWidth; ++j) bv[u][j] = hn::LoadU(d, b + size_t(j) * lanes);
         b += b_stride;
         __builtin_prefetch(ahead, 0, 2);  // to the second level
+        if (two_lines) __builtin_prefetch(ahead + kLineFloats, 0, 2);
         ahead += ahead_step;
       }
 #pragma GCC unroll 16
@@ -106,10 +112,16 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
         }
       }
     };
+    // Several steps a turn where registers are left, because the loop's own instructions take slots
+    // of multiply-adds.
+    constexpr size_t kTurn = kWidth == 1 ? kNarrowUnroll : kFewRows ? 4 : 1;
+    constexpr size_t kTogether = kWidth == 1 ? kNarrowUnroll : 1;
     size_t k = 0;
-    constexpr size_t kUnroll = kWidth == 1 ? kNarrowUnroll : 1;
-    for (; k + kUnroll <= t.k; k += kUnroll) steps.template operator()<kUnroll>(k);
-    if constexpr (kUnroll > 1)
+    for (; k + kTurn <= t.k; k += kTurn) {
+#pragma GCC unroll 16
+      for (size_t u = 0; u < kTurn; u += kTogether) steps.template operator()<kTogether>(k + u);
+    }
+    if constexpr (kTurn > 1)
       for (; k < t.k; ++k) steps.template operator()<1>(k);
   }
 

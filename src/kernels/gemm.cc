@@ -24,8 +24,6 @@ GemmPanels MakePanels(int64_t n) {
   return p;
 }
 
-constexpr int64_t kLineFloats = 16;  // of a cache line
-
 // Walks the blocks of (tap, k) space: f(first tap, taps, first k, k count).
 template <class F>
 HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
@@ -60,8 +58,10 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
     if (g.epilogue.bias != nullptr) std::copy_n(g.epilogue.bias + first, cols, bias);
     // Tiles of equal height, not full ones and a low rest.
     const int64_t tiles = (g.m + kTileRows[width] - 1) / kTileRows[width];
-    // With a tile or two no block would be used again.
-    const int64_t block_rows = tiles <= 2 ? g.taps * g.k + 1 : block_floats / panel_cols;
+    // With a tile or two no block would be used again, and for a sum that is hardly longer than a
+    // block a second pass over C costs more than what falls out of the cache.
+    const int64_t sum_rows = g.taps * g.k, rows = block_floats / panel_cols;
+    const int64_t block_rows = tiles <= 2 || sum_rows <= rows + rows / 8 ? sum_rows + 1 : rows;
     const bool direct = g.direct != nullptr && !NeedsPacking(panels, panel);
     const int64_t b_stride = direct ? g.direct_stride : panel_cols;
     const float* b = direct ? g.direct + first + g.first_row * b_stride
@@ -93,10 +93,13 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
         t.c = g.c + m0 * g.c_stride + first;
         if (g.epilogue.residual != nullptr)
           t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
-        // The next block, or panel, follows this one in memory.
-        const bool fetch = !direct && i < panel_cols / kLineFloats;
-        t.ahead = fetch ? t.b + taps * k * (panel_cols + i * kLineFloats) : t.b;
-        t.ahead_step = fetch ? size_t(kLineFloats) : 0;
+        // The next block, or panel, follows this one in memory. The first tiles ask for a part
+        // each.
+        const int64_t lines = std::max<int64_t>(1, panel_cols / int64_t(kLineFloats));
+        const int64_t parts = std::min(tiles, lines);
+        const bool fetch = !direct && i < parts;
+        t.ahead = fetch ? t.b + taps * k * panel_cols * (parts + i) / parts : t.b;
+        t.ahead_step = fetch ? size_t((panel_cols + parts - 1) / parts) : 0;
         kTiles.at[width][m1 - m0](t);
         if (last_block && !limits.complete)
           ActivateRows(g.epilogue.activation, t.c, size_t(m1 - m0), t.c_stride, t.cols);

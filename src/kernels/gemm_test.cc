@@ -91,6 +91,8 @@ TEST(Gemm, SumsInBlocksWhenTheyAreLong) {
   ForEachSimdTarget([](const char* target) {
     SCOPED_TRACE(target);
     Check({1, 40, 1000, 70}, {Activation::kRelu, 0, 0}, true, true, 0.5f);
+    // Around the end of a block.
+    for (const int64_t k : {143, 145, 150, 165}) Check({1, 40, k, 70}, {}, true, true, 1);
     Check({9, 40, 100, 70}, {Activation::kRelu, 0, 0}, true, true, 1);
     Check({3, 43, 700, 17}, {Activation::kSigmoid, 0, 0}, true, false, 1);
   });

@@ -206,6 +206,9 @@ struct TransformCost {
   double input, output;
 };
 constexpr TransformCost kCostTwo = {90, 50}, kCostFour = {220, 140};
+// Weights of half a second-level cache of 1 MiB: threads that share out the tiles can each read
+// all.
+constexpr int64_t kOwnWeights = 1 << 17;
 // Floats of scratch memory, 256 MiB: wide layers on machines of many cores use fewer of them.
 constexpr int64_t kMaxScratch = 1 << 26;
 constexpr int64_t kRows = 48;  // whole register tiles of every width
@@ -213,7 +216,18 @@ constexpr int64_t kRows = 48;  // whole register tiles of every width
 int64_t ChunkOf(const WinogradGeometry& g) {
   // What fits half of a second-level cache of 1 MiB, but enough to make use of streamed weights.
   const int64_t fits = (1 << 17) / (g.points() * (g.channels + g.outputs));
-  return std::min(g.tiles(), std::max(kRows, fits / kRows * kRows));
+  const int64_t wanted = std::max(kRows, fits / kRows * kRows);
+  // Equal chunks: a tile left over, as 7 x 7 of them leave one, would stream all weights again.
+  const int64_t chunks = std::max<int64_t>(1, (g.tiles() + wanted / 2) / wanted);
+  return (g.tiles() + chunks - 1) / chunks;
+}
+
+// How many lists to cut the tiles into where few chunks leave threads without work, each of a
+// register tile and 3 microseconds of multiply-adds at least.
+int64_t PiecesOf(const WinogradGeometry& g, int64_t threads) {
+  constexpr int64_t kLeastTiles = 6, kLeastWork = 1 << 18;
+  const int64_t work = g.tiles() * g.points() * g.channels * g.outputs;
+  return std::clamp<int64_t>(std::min(g.tiles() / kLeastTiles, work / kLeastWork), 1, 2 * threads);
 }
 
 double CostOf(const WinogradGeometry& g) {
@@ -262,12 +276,17 @@ Result<KernelPtr> LowerWinograd(const ConvShape& shape, int m, const ActivationP
   k->chunks = (tiles + k->chunk - 1) / k->chunk;
   // Two lists a thread even out what a disturbed core loses.
   k->lists = threads == 1 ? 1 : std::min(k->chunks, 2 * threads);
-  if (threads > 1 && k->chunks < 2 * threads && k->tile_floats() * tiles <= kMaxScratch) {
-    k->chunk = tiles;
-    k->lists = 0;
-  } else {
-    k->lists = std::clamp<int64_t>(kMaxScratch / k->chunk_floats(), 1, k->lists);
+  if (threads > 1 && k->chunks < 2 * threads) {
+    if (k->packed_floats() <= kOwnWeights) {
+      const int64_t pieces = std::max(k->chunks, PiecesOf(k->geometry, threads));
+      k->chunk = (tiles + pieces - 1) / pieces;
+      k->lists = k->chunks = (tiles + k->chunk - 1) / k->chunk;
+    } else if (k->tile_floats() * tiles <= kMaxScratch) {
+      k->chunk = tiles;
+      k->lists = 0;
+    }
   }
+  if (k->lists > 0) k->lists = std::clamp<int64_t>(kMaxScratch / k->chunk_floats(), 1, k->lists);
   const std::string recipe =
       fmt::format("winograd {} lanes {} panels {} outputs {} channels {}", m, k->panels.lanes,
                   k->panels.count, shape.outputs, shape.channels);
