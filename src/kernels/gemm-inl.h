@@ -32,7 +32,7 @@ constexpr int kTileRows[kMaxPanelWidth + 1] = {0, 12, 6};
 constexpr size_t kNarrowUnroll = 2;
 #endif
 constexpr int kMaxTileRows = 14;
-constexpr size_t kLineFloats = 16;  // of a cache line
+constexpr int64_t kLineFloats = 16;  // of a cache line
 
 struct TileArgs {
   const float* const* rows;  // rows[t * row_stride + i]
@@ -41,11 +41,12 @@ struct TileArgs {
   size_t k_begin, k;  // the part of every row that is used
   const float* b;     // taps * k rows of the panel
   size_t b_stride;    // floats between them
-  // What will be needed next is asked for, a cache line per row of b, or two where a step is longer
-  // than one: the memory behind the second level cannot be waited for. A step of 0 asks for the
-  // same line again, which costs nothing.
+  // What will be needed next is asked for, a cache line per row of b: the memory behind the second
+  // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing. Wide
+  // panels ask for another line `ahead_other` floats further unless that is 0: in two pages at once
+  // the hardware's own prefetching, which ends with a page, keeps up.
   const float* ahead;
-  size_t ahead_step;
+  size_t ahead_step, ahead_other;
   float* c;
   size_t c_stride;
   size_t cols;  // <= width * lanes; only the last vector may be partial
@@ -84,7 +85,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
   const size_t ahead_step = t.ahead_step, b_stride = t.b_stride;
   // The widest panels have the fewest rows, and so address registers to spare.
   constexpr bool kFewRows = kWidth == kMaxPanelWidth;
-  const bool two_lines = kFewRows && ahead_step > kLineFloats;
+  const size_t ahead_other = t.ahead_other;
   const float* const* tap_rows = t.rows;
   for (size_t tap = 0; tap < t.taps; ++tap, tap_rows += t.row_stride) {
     const float* a[kRows];
@@ -99,7 +100,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
         for (int j = 0; j < kWidth; ++j) bv[u][j] = hn::LoadU(d, b + size_t(j) * lanes);
         b += b_stride;
         __builtin_prefetch(ahead, 0, 2);  // to the second level
-        if (two_lines) __builtin_prefetch(ahead + kLineFloats, 0, 2);
+        if (kFewRows && ahead_other != 0) __builtin_prefetch(ahead + ahead_other, 0, 2);
         ahead += ahead_step;
       }
 #pragma GCC unroll 16

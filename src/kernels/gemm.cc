@@ -94,12 +94,13 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
         if (g.epilogue.residual != nullptr)
           t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
         // The next block, or panel, follows this one in memory. The first tiles ask for a part
-        // each.
-        const int64_t lines = std::max<int64_t>(1, panel_cols / int64_t(kLineFloats));
-        const int64_t parts = std::min(tiles, lines);
+        // each, wide ones for both halves of it at a time.
+        const int64_t parts = std::min(tiles, std::max<int64_t>(1, panel_cols / kLineFloats));
+        const int64_t pages = parts * (width == kMaxPanelWidth ? 2 : 1);
         const bool fetch = !direct && i < parts;
         t.ahead = fetch ? t.b + taps * k * panel_cols * (parts + i) / parts : t.b;
-        t.ahead_step = fetch ? size_t((panel_cols + parts - 1) / parts) : 0;
+        t.ahead_step = fetch ? size_t((panel_cols + pages - 1) / pages) : 0;
+        t.ahead_other = pages > parts ? t.ahead_step * size_t(taps * k) : 0;
         kTiles.at[width][m1 - m0](t);
         if (last_block && !limits.complete)
           ActivateRows(g.epilogue.activation, t.c, size_t(m1 - m0), t.c_stride, t.cols);
