@@ -58,10 +58,14 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
     if (g.epilogue.bias != nullptr) std::copy_n(g.epilogue.bias + first, cols, bias);
     // Tiles of equal height, not full ones and a low rest.
     const int64_t tiles = (g.m + kTileRows[width] - 1) / kTileRows[width];
+    const int64_t tile_rows = g.m / tiles, taller = g.m % tiles;  // so many have a row more
     // With a tile or two no block would be used again, and for a sum that is hardly longer than a
     // block a second pass over C costs more than what falls out of the cache.
     const int64_t sum_rows = g.taps * g.k, rows = block_floats / panel_cols;
     const int64_t block_rows = tiles <= 2 || sum_rows <= rows + rows / 8 ? sum_rows + 1 : rows;
+    const int64_t parts = std::min(tiles, std::max<int64_t>(1, panel_cols / kLineFloats));
+    const int64_t pages = parts * (width == kMaxPanelWidth ? 2 : 1);
+    const size_t part_step = size_t((panel_cols + pages - 1) / pages);
     const bool direct = g.direct != nullptr && !NeedsPacking(panels, panel);
     const int64_t b_stride = direct ? g.direct_stride : panel_cols;
     const float* b = direct ? g.direct + first + g.first_row * b_stride
@@ -87,19 +91,18 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
       t.b = b + (tap * g.k + k0) * b_stride;
       t.accumulate = !first_block;
       t.last = last_block;
-      for (int64_t i = 0; i < tiles; ++i) {
-        const int64_t m0 = g.m * i / tiles, m1 = g.m * (i + 1) / tiles;
+      // The next block, or panel, follows this one in memory. The first tiles ask for a part each,
+      // wide ones for both halves of it at a time.
+      const int64_t part_floats = taps * k * panel_cols / parts;
+      for (int64_t i = 0, m0 = 0, m1 = 0; i < tiles; ++i, m0 = m1) {
+        m1 = m0 + tile_rows + (i < taller);
         t.rows = g.rows + tap * g.row_stride + m0;
         t.c = g.c + m0 * g.c_stride + first;
         if (g.epilogue.residual != nullptr)
           t.residual = g.epilogue.residual + m0 * g.epilogue.residual_stride + first;
-        // The next block, or panel, follows this one in memory. The first tiles ask for a part
-        // each, wide ones for both halves of it at a time.
-        const int64_t parts = std::min(tiles, std::max<int64_t>(1, panel_cols / kLineFloats));
-        const int64_t pages = parts * (width == kMaxPanelWidth ? 2 : 1);
         const bool fetch = !direct && i < parts;
-        t.ahead = fetch ? t.b + taps * k * panel_cols * (parts + i) / parts : t.b;
-        t.ahead_step = fetch ? size_t((panel_cols + pages - 1) / pages) : 0;
+        t.ahead = fetch ? t.b + taps * k * panel_cols + i * part_floats : t.b;
+        t.ahead_step = fetch ? part_step : 0;
         t.ahead_other = pages > parts ? t.ahead_step * size_t(taps * k) : 0;
         kTiles.at[width][m1 - m0](t);
         if (last_block && !limits.complete)
