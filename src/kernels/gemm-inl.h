@@ -42,9 +42,9 @@ struct TileArgs {
   const float* b;     // taps * k rows of the panel
   size_t b_stride;    // floats between them
   // What will be needed next is asked for, a cache line per row of b: the memory behind the second
-  // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing. Wide
-  // panels ask for another line `ahead_other` floats further unless that is 0: in two pages at once
-  // the hardware's own prefetching, which ends with a page, keeps up.
+  // level cannot be waited for. A step of 0 asks for the same line again, which costs nothing. The
+  // widest panels ask for another line `ahead_other` floats further: in two pages at once the
+  // hardware's own prefetching, which ends with a page, keeps up.
   const float* ahead;
   size_t ahead_step, ahead_other;
   float* c;
@@ -100,7 +100,7 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
         for (int j = 0; j < kWidth; ++j) bv[u][j] = hn::LoadU(d, b + size_t(j) * lanes);
         b += b_stride;
         __builtin_prefetch(ahead, 0, 2);  // to the second level
-        if (kFewRows && ahead_other != 0) __builtin_prefetch(ahead + ahead_other, 0, 2);
+        if constexpr (kFewRows) __builtin_prefetch(ahead + ahead_other, 0, 2);
         ahead += ahead_step;
       }
 #pragma GCC unroll 16
@@ -113,16 +113,10 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
         }
       }
     };
-    // Several steps a turn where registers are left, because the loop's own instructions take slots
-    // of multiply-adds.
-    constexpr size_t kTurn = kWidth == 1 ? kNarrowUnroll : kFewRows ? 4 : 1;
-    constexpr size_t kTogether = kWidth == 1 ? kNarrowUnroll : 1;
     size_t k = 0;
-    for (; k + kTurn <= t.k; k += kTurn) {
-#pragma GCC unroll 16
-      for (size_t u = 0; u < kTurn; u += kTogether) steps.template operator()<kTogether>(k + u);
-    }
-    if constexpr (kTurn > 1)
+    constexpr size_t kUnroll = kWidth == 1 ? kNarrowUnroll : 1;
+    for (; k + kUnroll <= t.k; k += kUnroll) steps.template operator()<kUnroll>(k);
+    if constexpr (kUnroll > 1)
       for (; k < t.k; ++k) steps.template operator()<1>(k);
   }
 
