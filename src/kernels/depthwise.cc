@@ -34,6 +34,8 @@ struct StripArgs {
   float lo, hi;
   Activation activation;  // of those that InRegisters; else kNone
   bool complete;          // false: the activation follows as a second pass over stored results
+  // Of LongStrip: taps of a kernel row, and how far neighbouring outputs and taps lie apart.
+  size_t taps = 0, stride = 1, dilation = 1;
 };
 
 // Applied to the sums before they are stored, so that divisions run beside the next strip's
@@ -126,6 +128,47 @@ HWY_NOINLINE void TapStrip(const StripArgs& s) {
   FinishStrip<kPixels, kPartial>(d, s, acc);
 }
 
+// Kernel rows of any length, one list for each: seven taps at a time share their inputs as in
+// RowStrip, the rest tap by tap. A list holds (kPixels - 1) * stride + (taps - 1) * dilation + 1
+// pixels.
+template <int kPixels, bool kPartial>
+HWY_NOINLINE void LongStrip(const StripArgs& s) {
+  constexpr int kTogether = 7;
+  const hn::ScalableTag<float> d;
+  using V = hn::Vec<decltype(d)>;
+  V acc[kPixels];
+  const V bias = LoadLanes<kPartial>(d, s.bias + s.channel, s.count);
+#pragma GCC unroll 16
+  for (int p = 0; p < kPixels; ++p) acc[p] = bias;
+  const bool dense = s.stride == 1 && s.dilation == 1;
+  for (size_t list = 0; list < s.lists; ++list) {
+    const float* const* pixels = s.pixels + list * s.list_stride;
+    const float* weights = s.weights[list] + s.channel;
+    size_t tap = 0;
+    for (; dense && tap + kTogether <= s.taps; tap += kTogether, pixels += kTogether) {
+      V w[kTogether];
+#pragma GCC unroll 16
+      for (int k = 0; k < kTogether; ++k, weights += s.channels)
+        w[k] = LoadLanes<kPartial>(d, weights, s.count);
+#pragma GCC unroll 32
+      for (int j = 0; j < kPixels - 1 + kTogether; ++j) {
+        const V in = LoadLanes<kPartial>(d, pixels[j] + s.channel, s.count);
+#pragma GCC unroll 16
+        for (int k = 0; k < kTogether; ++k)
+          if (j >= k && j - k < kPixels) acc[j - k] = hn::MulAdd(in, w[k], acc[j - k]);
+      }
+    }
+    for (; tap < s.taps; ++tap, pixels += s.dilation, weights += s.channels) {
+      const V w = LoadLanes<kPartial>(d, weights, s.count);
+#pragma GCC unroll 16
+      for (int p = 0; p < kPixels; ++p)
+        acc[p] = hn::MulAdd(
+            LoadLanes<kPartial>(d, pixels[size_t(p) * s.stride] + s.channel, s.count), w, acc[p]);
+    }
+  }
+  FinishStrip<kPixels, kPartial>(d, s, acc);
+}
+
 using StripFunction = void (*)(const StripArgs&);
 struct StripTable {
   StripFunction at[kMaxPixels + 1] = {};
@@ -137,6 +180,10 @@ constexpr StripTable RowStrips(std::integer_sequence<int, kPixels...>) {
 template <bool kPartial, int... kPixels>
 constexpr StripTable TapStrips(std::integer_sequence<int, kPixels...>) {
   return {{nullptr, &TapStrip<kPixels + 1, kPartial>...}};
+}
+template <bool kPartial, int... kPixels>
+constexpr StripTable LongStrips(std::integer_sequence<int, kPixels...>) {
+  return {{nullptr, &LongStrip<kPixels + 1, kPartial>...}};
 }
 using AllPixels = std::make_integer_sequence<int, kMaxPixels>;
 
@@ -153,6 +200,24 @@ const StripTable* FindRowStrips(const ConvAxis& w) {
   if (w.kernel == 5) return w.stride == 1 ? &k51 : w.stride == 2 ? &k52 : nullptr;
   if (w.kernel == 7 && w.stride == 1) return &k71;
   return nullptr;
+}
+
+// Pointers to input pixels of all kernel rows under a strip: 64 KiB of a thread's stack.
+constexpr int64_t kMaxLongPixels = 8192;
+int64_t LongListPixels(const ConvAxis& w) {
+  return (kMaxPixels - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+}
+// Rows long enough for LongStrip to share inputs, and kernels of more taps than there are lists.
+bool IsLong(const ConvGeometry& g) {
+  const ConvAxis& w = g.axis[2];
+  return g.taps() > kMaxDepthwiseLists || (w.kernel > 7 && w.stride == 1 && w.dilation == 1);
+}
+bool Fits(const ConvGeometry& g) {
+  const ConvAxis& w = g.axis[2];
+  if (!IsLong(g)) return true;
+  // No product of extents that may be huge.
+  const int64_t rows = kMaxLongPixels / g.axis[0].kernel / g.axis[1].kernel;
+  return w.stride <= rows && w.dilation <= rows && w.kernel <= rows && LongListPixels(w) <= rows;
 }
 
 // The widest list: (8 - 1) * 2 + 5 pixels.
@@ -222,6 +287,59 @@ void StripBlock(const DepthwiseArgs& a, const StripTable& strips, int64_t pixels
                  size_t(end - first(begin)));
 }
 
+StripArgs CommonArgs(const DepthwiseArgs& a) {
+  const Limits limits = LimitsOf(a.activation);
+  StripArgs s{};
+  s.channels = size_t(a.channels);
+  s.count = size_t(std::min(a.channels, int64_t(hn::Lanes(hn::ScalableTag<float>()))));
+  s.bias = a.bias;
+  s.lo = limits.lo;
+  s.hi = limits.hi;
+  s.activation = InRegisters(a.activation.kind) ? a.activation.kind : Activation::kNone;
+  s.complete = limits.complete || InRegisters(a.activation.kind);
+  return s;
+}
+
+// Kernels whose rows have no strip of their own, by LongStrip.
+template <bool kPartial>
+void LongRows(const DepthwiseArgs& a, int64_t begin, int64_t end) {
+  static constexpr StripTable strips = LongStrips<kPartial>(AllPixels());
+  const ConvAxis &dep = a.geometry.axis[0], &h = a.geometry.axis[1], &w = a.geometry.axis[2];
+  StripArgs s = CommonArgs(a);
+  s.list_stride = size_t(LongListPixels(w));
+  s.taps = size_t(w.kernel);
+  s.stride = size_t(w.stride);
+  s.dilation = size_t(w.dilation);
+  const float* pixels[kMaxLongPixels];
+  const float* weights[kMaxLongPixels];
+  s.pixels = pixels;
+  s.weights = weights;
+  const int64_t strip_count = (w.out + kMaxPixels - 1) / kMaxPixels;
+  for (int64_t i = begin * strip_count; i < end * strip_count; ++i) {
+    const int64_t row = i / strip_count, strip = i % strip_count;
+    const int64_t w0 = w.out * strip / strip_count, w1 = w.out * (strip + 1) / strip_count;
+    const int64_t oh = row % h.out, od = row / h.out % dep.out, n = row / h.out / dep.out;
+    const int64_t used = (w1 - w0 - 1) * w.stride + (w.kernel - 1) * w.dilation + 1;
+    s.lists = 0;
+    for (int64_t k = 0; k < dep.kernel * h.kernel; ++k) {
+      const int64_t id = od * dep.stride - dep.pad + k / h.kernel * dep.dilation;
+      const int64_t ih = oh * h.stride - h.pad + k % h.kernel * h.dilation;
+      if (id < 0 || id >= dep.in || ih < 0 || ih >= h.in) continue;
+      const float* const line = a.x + ((n * dep.in + id) * h.in + ih) * w.in * a.channels;
+      const float** const list = pixels + s.lists * s.list_stride;
+      for (int64_t j = 0; j < used; ++j) {
+        const int64_t iw = w0 * w.stride - w.pad + j;
+        list[j] = iw >= 0 && iw < w.in ? line + iw * a.channels : a.zeros;
+      }
+      weights[s.lists++] = a.weights + k * w.kernel * a.channels;
+    }
+    const int64_t at = (row * w.out + w0) * a.channels;
+    s.y = a.y + at;
+    s.residual = a.residual != nullptr ? a.residual + at : nullptr;
+    StripBlock<kPartial>(a, strips, w1 - w0, 0, a.channels, s);
+  }
+}
+
 template <bool kPartial>
 void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   static constexpr StripTable tap_strips = TapStrips<kPartial>(AllPixels());
@@ -230,18 +348,9 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   const StripTable* strips = FindRowStrips<kPartial>(w);
   const bool by_row = strips != nullptr;
   if (!by_row) strips = &tap_strips;
-  const Limits limits = LimitsOf(a.activation);
   Lists lists;
-  StripArgs s;
+  StripArgs s = CommonArgs(a);
   s.list_stride = size_t(kListStride);
-  s.channels = size_t(a.channels);
-  s.count = size_t(std::min(a.channels, lanes));
-  s.bias = a.bias;
-  s.residual = nullptr;
-  s.lo = limits.lo;
-  s.hi = limits.hi;
-  s.activation = InRegisters(a.activation.kind) ? a.activation.kind : Activation::kNone;
-  s.complete = limits.complete || InRegisters(a.activation.kind);
   // Rows that share less than half of what they read, and images that come from behind the second
   // level (1 MiB), are better off in the order of memory.
   const ConvAxis& h = a.geometry.axis[1];
@@ -279,10 +388,11 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
 }
 
 void DepthwiseRows(const DepthwiseArgs& a, int64_t begin, int64_t end) {
-  if (a.channels < int64_t(hn::Lanes(hn::ScalableTag<float>())))
-    DepthwiseRowsOf<true>(a, begin, end);
+  const bool partial = a.channels < int64_t(hn::Lanes(hn::ScalableTag<float>()));
+  if (IsLong(a.geometry))
+    partial ? LongRows<true>(a, begin, end) : LongRows<false>(a, begin, end);
   else
-    DepthwiseRowsOf<false>(a, begin, end);
+    partial ? DepthwiseRowsOf<true>(a, begin, end) : DepthwiseRowsOf<false>(a, begin, end);
 }
 
 }  // namespace dunlin::HWY_NAMESPACE
@@ -292,7 +402,9 @@ HWY_AFTER_NAMESPACE();
 namespace dunlin {
 HWY_EXPORT(DepthwiseRows);
 
-bool DepthwiseFits(const ConvGeometry& g) { return g.taps() <= kMaxDepthwiseLists; }
+HWY_EXPORT(Fits);
+
+bool DepthwiseFits(const ConvGeometry& g) { return HWY_DYNAMIC_DISPATCH(Fits)(g); }
 
 void Depthwise(const DepthwiseArgs& args, int64_t begin, int64_t end) {
   HWY_DYNAMIC_DISPATCH(DepthwiseRows)(args, begin, end);

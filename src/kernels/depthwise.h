@@ -17,8 +17,10 @@ struct DepthwiseArgs {
   ActivationParams activation;
 };
 
-// Larger kernels are for another algorithm.
+// Kernels of more taps go row by row of the kernel.
 inline constexpr int64_t kMaxDepthwiseLists = 128;
+// Kernels so large that the pointers to their pixels do not fit a thread's stack are for another
+// algorithm.
 bool DepthwiseFits(const ConvGeometry& g);
 
 // Output rows (of the last axis) [begin, end), counted through images, depth and height.

@@ -156,6 +156,23 @@ TEST(Conv, KernelMatchesForDepthwiseOfEveryWidthAndChannelCount) {
   ExpectMatches({{2, 66, 21, 9}, {66, 1, 5, 5}, {}, {}, {2, 2, 2, 2}, 66});  // several bands
 }
 
+TEST(Conv, KernelMatchesForDepthwiseWithLargeKernels) {
+  for (const int64_t channels : {3, 16, 21})
+    for (const int64_t kernel : {9, 14, 31})
+      for (const int64_t stride : {1, 2})
+        ExpectMatches({{2, channels, 19, 17},
+                       {channels, 1, kernel, kernel},
+                       {stride, stride},
+                       {},
+                       {15, 14, 16, 15},
+                       channels});
+  // Taps apart, kernels of one long row, of several planes, and one too large for the pointers.
+  ExpectMatches({{1, 18, 40, 50}, {18, 1, 12, 11}, {1, 3}, {2, 3}, {3, 4, 5, 6}, 18});
+  ExpectMatches({{2, 5, 400}, {5, 1, 129}, {}, {}, {64, 64}, 5});
+  ExpectMatches({{1, 18, 6, 12, 13}, {18, 1, 4, 9, 10}, {}, {}, {2, 4, 5, 1, 4, 4}, 18});
+  ExpectMatches({{1, 3, 100, 100}, {3, 1, 91, 91}, {}, {}, {}, 3});
+}
+
 // Groups that share a vector, that fill one or more, with and without a rest.
 TEST(Conv, KernelMatchesForGroupsOfEveryWidth) {
   const auto matches = [](int64_t group, int64_t in, int64_t out, int64_t width, int64_t stride,
