@@ -48,6 +48,8 @@ struct Model::Impl {
   std::shared_ptr<const Program> program;
   std::shared_ptr<PackedWeights> weights;
   std::unique_ptr<Tuner> tuner;  // none: the cost models decide
+  std::shared_ptr<CountedAllocator> allocator;
+  std::unique_ptr<ArenaPool> arenas;  // none: the process's
   std::vector<PortInfo> inputs, outputs;
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
@@ -103,8 +105,14 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   BestSimdTarget();  // before weights are packed for it
   if (options.threads < 0)
     return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
+  if (options.allocator && (!options.allocator->allocate || !options.allocator->free))
+    return Fail(Code::kInvalidArgument, "an allocator needs both allocate and free");
   ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
   auto impl = std::make_unique<Impl>();
+  if (options.allocator) {
+    impl->allocator = std::make_shared<CountedAllocator>(*options.allocator);
+    impl->arenas = std::make_unique<ArenaPool>(impl->allocator);
+  }
   const Graph& g = *m.graph;
   for (size_t i = 0; i < m.inputs.size(); ++i)
     impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
@@ -131,7 +139,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
   context.threads =
       options.threads == 0 ? UsableCpus() : std::min(options.threads, ProcessPool().threads());
-  context.weights = impl->weights = MakeWeightCache(&ProcessPool());
+  context.weights = impl->weights = MakeWeightCache(&ProcessPool(), impl->allocator);
   if (options.tune && options.opt != OptLevel::kNone) {
     impl->tuner = std::make_unique<Tuner>(*options.tune);
     context.ways = impl->tuner->ways();
@@ -144,6 +152,9 @@ std::span<const PortInfo> Model::inputs() const { return impl_->inputs; }
 std::span<const PortInfo> Model::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return impl_->metadata; }
 const OptimizationReport& Model::optimization() const { return impl_->optimization; }
+MemoryUse Model::memory() const {
+  return impl_->allocator == nullptr ? MemoryUse{} : impl_->allocator->use();
+}
 int64_t Model::parameters() const { return impl_->parameters; }
 std::string Model::Text() const { return impl_->program->graph().ToText(); }
 
@@ -340,7 +351,8 @@ Result<Session> Session::Create(std::shared_ptr<const Model> model, const Sessio
   impl->execution.emplace(model->impl_->program);
   impl->model = std::move(model);
   impl->env.pool = &ProcessPool();
-  impl->env.arenas = &ProcessArenas();
+  ArenaPool* const own = impl->model->impl_->arenas.get();
+  impl->env.arenas = own != nullptr ? own : &ProcessArenas();
   impl->env.threads = options.threads == 0 ? ProcessPool().threads()
                                            : std::min(options.threads, ProcessPool().threads());
   return Session(std::move(impl));

@@ -22,6 +22,7 @@
 
 #include "base/result.h"
 #include "passes/report.h"
+#include "runtime/allocator.h"
 #include "tensor/tensor.h"
 
 namespace dunlin {
@@ -81,6 +82,9 @@ struct LoadOptions {
   // Given: the first run with new input shapes measures, for `threads`, what the file does not
   // hold.
   std::optional<TuneOptions> tune;
+  // Given: memory for this model's activations and packed weights; the model then has arenas of its
+  // own, instead of sharing the process's. Results are not in it.
+  std::optional<Allocator> allocator;
   // Where external data is looked for; empty: the model file's own folder.
   std::string external_data_dir;
 };
@@ -142,6 +146,8 @@ class Model {
   int64_t parameters() const;
   std::string Text() const;                        // the optimised graph, readable form
   const OptimizationReport& optimization() const;  // what loading did to the graph
+  // Of LoadOptions::allocator, by this model and its sessions; zeros without one.
+  MemoryUse memory() const;
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;
   // Costs for these inputs (types and extents count, values matter only where they steer shapes).

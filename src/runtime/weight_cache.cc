@@ -15,7 +15,8 @@ namespace {
 
 class Cache final : public PackedWeights {
  public:
-  explicit Cache(ThreadPool* pool) : pool_(pool) {}
+  Cache(ThreadPool* pool, std::shared_ptr<CountedAllocator> allocator)
+      : pool_(pool), allocator_(std::move(allocator)) {}
 
   Result<Tensor> Get(const Tensor& weight, const std::string& recipe,
                      const std::function<Result<Tensor>(const Tensor&)>& pack) override {
@@ -25,6 +26,7 @@ class Cache final : public PackedWeights {
     const auto it = packed_.find(key);
     if (it != packed_.end()) return it->second.second;
     Tensor t = TRY(pack(TRY(Readable(weight))));
+    if (allocator_ != nullptr) t = TRY(Moved(t));
     ParallelFor(weight.bytes(), kPart, [&](int64_t begin, int64_t end) {
       weight.buffer()->ReleasePages(weight.offset() + size_t(begin), size_t(end - begin));
     });
@@ -78,6 +80,16 @@ class Cache final : public PackedWeights {
     return Tensor::Over(weight.dtype(), weight.dims(), staging_);
   }
 
+  Result<Tensor> Moved(const Tensor& t) {
+    const auto bytes = size_t(t.bytes());
+    auto own = TRY(allocator_->Allocate(bytes));
+    ParallelFor(int64_t(bytes), kPart, [&](int64_t begin, int64_t end) {
+      std::memcpy(own.get() + begin, t.raw() + begin, size_t(end - begin));
+    });
+    std::byte* const data = own.get();
+    return Tensor::Over(t.dtype(), t.dims(), Buffer::Borrow(data, bytes, std::move(own)));
+  }
+
   // All pages of a part of a map in one call of the system, where it knows how: page by page they
   // take longer than reading them.
   static void Populate(const std::byte* from, size_t bytes) {
@@ -92,6 +104,7 @@ class Cache final : public PackedWeights {
   }
 
   ThreadPool* const pool_;
+  const std::shared_ptr<CountedAllocator> allocator_;
   std::mutex mutex_;
   std::shared_ptr<Buffer> staging_;
   std::set<std::shared_ptr<const Buffer>> files_;  // whose weights were packed since Trim()
@@ -101,8 +114,9 @@ class Cache final : public PackedWeights {
 
 }  // namespace
 
-std::shared_ptr<PackedWeights> MakeWeightCache(ThreadPool* pool) {
-  return std::make_shared<Cache>(pool);
+std::shared_ptr<PackedWeights> MakeWeightCache(ThreadPool* pool,
+                                               std::shared_ptr<CountedAllocator> allocator) {
+  return std::make_shared<Cache>(pool, std::move(allocator));
 }
 
 }  // namespace dunlin

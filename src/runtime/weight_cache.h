@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "ops/op.h"
+#include "runtime/allocator.h"
 
 namespace dunlin {
 
@@ -15,7 +16,9 @@ class PackedWeights : public WeightCache {
   virtual void ForgetUnused() = 0;
 };
 
-// Packs with the threads of `pool`; on the calling thread alone when it is null.
-std::shared_ptr<PackedWeights> MakeWeightCache(ThreadPool* pool = nullptr);
+// Packs with the threads of `pool`; on the calling thread alone when it is null. With an allocator
+// each packed weight moves to its memory when it is made.
+std::shared_ptr<PackedWeights> MakeWeightCache(
+    ThreadPool* pool = nullptr, std::shared_ptr<CountedAllocator> allocator = nullptr);
 
 }  // namespace dunlin

@@ -12,7 +12,18 @@ constexpr size_t kHugePage = size_t{2} << 20;
 }
 
 Arena::~Arena() {
-  if (data_ != nullptr) ::munmap(data_, bytes_);
+  if (data_ != nullptr && own_ == nullptr) ::munmap(data_, bytes_);
+}
+
+Status Arena::ReserveOwn(size_t bytes) {
+  // The old one first: nobody needs what is in it.
+  own_ = nullptr;
+  data_ = nullptr;
+  bytes_ = 0;
+  own_ = TRY(allocator_->Allocate(bytes));
+  data_ = own_.get();
+  bytes_ = bytes;
+  return {};
 }
 
 Status Arena::Reserve(size_t bytes) {
@@ -21,6 +32,7 @@ Status Arena::Reserve(size_t bytes) {
     return Fail(Code::kResourceExhausted,
                 "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
                 bytes >> 20, MemoryLimit() >> 20);
+  if (allocator_ != nullptr) return ReserveOwn(bytes);
   const size_t unit = bytes >= kHugePage ? kHugePage : 4096;
   const size_t rounded = (bytes + unit - 1) / unit * unit;
   void* p = ::mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -62,7 +74,7 @@ Result<ArenaPool::Lease> ArenaPool::Borrow(size_t bytes) {
       free_.erase(best);
     }
   }
-  if (!arena) arena = std::make_unique<Arena>();
+  if (!arena) arena = std::make_unique<Arena>(allocator_);
   Lease lease(this, std::move(arena));
   TRY(lease->Reserve(bytes));
   return lease;

@@ -8,12 +8,15 @@
 #include <vector>
 
 #include "base/result.h"
+#include "runtime/allocator.h"
 
 namespace dunlin {
 
 class Arena {
  public:
-  Arena() = default;
+  // Without an allocator memory comes from the system.
+  explicit Arena(std::shared_ptr<CountedAllocator> allocator = nullptr)
+      : allocator_(std::move(allocator)) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -24,12 +27,17 @@ class Arena {
   size_t bytes() const { return bytes_; }
 
  private:
+  Status ReserveOwn(size_t bytes);
+  std::shared_ptr<CountedAllocator> allocator_;
+  std::shared_ptr<std::byte> own_;  // of the allocator
   std::byte* data_ = nullptr;
   size_t bytes_ = 0;
 };
 
 class ArenaPool {
  public:
+  explicit ArenaPool(std::shared_ptr<CountedAllocator> allocator = nullptr)
+      : allocator_(std::move(allocator)) {}
   class Lease {
    public:
     Lease(ArenaPool* pool, std::unique_ptr<Arena> arena) : pool_(pool), arena_(std::move(arena)) {}
@@ -47,6 +55,7 @@ class ArenaPool {
   Result<Lease> Borrow(size_t bytes);
 
  private:
+  const std::shared_ptr<CountedAllocator> allocator_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Arena>> free_;
 };
