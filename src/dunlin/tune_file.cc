@@ -1,6 +1,8 @@
 #include "dunlin/tune_file.h"
 
+#include <fcntl.h>
 #include <simdjson.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -68,6 +70,24 @@ std::string Write(const TuneTable& table) {
   return json.End().End().text() + '\n';
 }
 
+// Held by one writer at a time, so that none loses what another adds. Where the file system has no
+// locks, that may be measured again.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder)
+      : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (fd_ >= 0) ::flock(fd_, LOCK_EX);
+  }
+  ~FolderLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  const int fd_;
+};
+
 }  // namespace
 
 std::string CpuModel() {
@@ -114,11 +134,12 @@ Result<TuneTable> ReadTuneFile(const std::string& path) {
 }
 
 Status MergeIntoTuneFile(const std::string& path, const TuneTable& table) {
+  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (!parent.empty()) std::filesystem::create_directories(parent, error);
+  const FolderLock lock(parent.empty() ? "." : parent.string());
   TuneTable merged = TRY(ReadTuneFile(path));
   for (const auto& [key, m] : table) merged[key] = m;
-  const std::filesystem::path target(path);
-  std::error_code error;
-  if (target.has_parent_path()) std::filesystem::create_directories(target.parent_path(), error);
   std::string beside = path + ".XXXXXX";
   const int fd = ::mkstemp(beside.data());
   if (fd < 0) return Fail(Code::kUnavailable, "{}: {}", path, std::strerror(errno));
