@@ -28,7 +28,10 @@ void Elements(const uint8_t* x, uint8_t* y, int64_t rows, int64_t row_x, int64_t
               int64_t step_x, int64_t step_y) {
   constexpr auto kT = int64_t(sizeof(T));
   for (int64_t r = 0; r < rows; ++r, x += row_x, y += row_y) {
-    if (step_y == kT) {
+    if (step_y == kT && step_x == 2 * kT) {
+      // A known step lets the compiler make vectors of it.
+      for (int64_t i = 0; i < n; ++i) std::memcpy(y + i * kT, x + i * 2 * kT, sizeof(T));
+    } else if (step_y == kT) {
       for (int64_t i = 0; i < n; ++i) std::memcpy(y + i * kT, x + i * step_x, sizeof(T));
     } else if (step_x == kT) {
       for (int64_t i = 0; i < n; ++i) std::memcpy(y + i * step_y, x + i * kT, sizeof(T));

@@ -55,11 +55,10 @@ class GatherKernel final : public Kernel {
     auto* y = static_cast<std::byte*>(ctx.out(0).data);
     const int64_t rows = around_.outer * indices_;
     const auto copy = [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const int64_t o = r / indices_, k = index[r % indices_];
-        const int64_t at = k < 0 ? k + around_.extent : k;
-        CopyRow(y + r * row_bytes_, x + (o * around_.extent + at) * row_bytes_, row_bytes_);
-      }
+      // A known size lets the compiler move single elements without a call.
+      if (row_bytes_ == 4) return CopyRows<4>(index, x, y, begin, end);
+      if (row_bytes_ == 8) return CopyRows<8>(index, x, y, begin, end);
+      CopyRows<0>(index, x, y, begin, end);
     };
     if (rows * row_bytes_ < kParallelBytes)
       copy(0, rows);
@@ -74,6 +73,21 @@ class GatherKernel final : public Kernel {
   }
 
  private:
+  // kBytes: of a row, 0: any.
+  template <int64_t kBytes>
+  void CopyRows(const Indices& index, const std::byte* x, std::byte* y, int64_t begin,
+                int64_t end) const {
+    if (begin == end) return;
+    const int64_t bytes = kBytes == 0 ? row_bytes_ : kBytes;
+    int64_t i = begin % indices_;
+    x += begin / indices_ * around_.extent * bytes;
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t k = index[i];
+      CopyRow(y + r * bytes, x + (k < 0 ? k + around_.extent : k) * bytes, bytes);
+      if (++i == indices_) i = 0, x += around_.extent * bytes;
+    }
+  }
+
   Around around_;
   int64_t indices_, row_bytes_;
 };

@@ -37,6 +37,22 @@ TEST(Gather, KernelAgreesForEverySize) {
   check(RandomF32({3, 500, 300}), 1, Tensor::Scalar<int64_t>(7), true);
 }
 
+// More than one thread's share, which may begin in the middle of the indices.
+TEST(Gather, KernelAgreesForManySingleElements) {
+  std::vector<int64_t> columns(301);
+  for (size_t i = 0; i < columns.size(); ++i) columns[i] = int64_t(i * 7 % 211) - 50;
+  for (const bool wide : {false, true}) {
+    OpTest t("Gather");
+    t.Attr("axis", 1);
+    wide ? t.Input(RandomInts<int64_t>({233, 170}, -9, 9)) : t.Input(RandomF32({233, 170}));
+    t.Input(Tensor::Ints(columns));
+    t.ExpectKernelMatches();
+  }
+  OpTest none("Gather");
+  none.Attr("axis", 1).Input(RandomF32({3, 4})).Input(Tensor::Ints({}));
+  none.ExpectKernelMatches();
+}
+
 TEST(Gather, RefusesIndicesOutside) {
   for (const int64_t bad : {int64_t{3}, int64_t{-4}, INT64_MAX, INT64_MIN}) {
     OpTest constant("Gather");
