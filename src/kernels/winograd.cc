@@ -64,13 +64,12 @@ HWY_INLINE TilePlace PlaceOf(const WinogradGeometry& g, int64_t tile) {
 
 template <int kM>
 void InputTiles(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,
-                int64_t end, float* v, int64_t v_tiles) {
+                int64_t end, float* v, int64_t v_stride) {
   constexpr int kSize = kM + 2;
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = int64_t(hn::Lanes(d)), channels = g.channels;
   const ConvAxis &h = g.conv.axis[1], &w = g.conv.axis[2];
-  const int64_t point_stride = v_tiles * channels;
   const float* pixels[kSize * kSize];
   HWY_ALIGN float columns[kSize * kSize * HWY_MAX_BYTES / sizeof(float)];
   for (int64_t tile = begin; tile < end; ++tile, v += channels) {
@@ -101,9 +100,9 @@ void InputTiles(const WinogradGeometry& g, const float* x, const float* zeros, i
 #pragma GCC unroll 16
         for (int j = 0; j < kSize; ++j) in[j] = hn::Load(d, columns + (i * kSize + j) * lanes);
         InputAxis<kM>(d, in, out);
-        float* to = v + i * kSize * point_stride + c;
+        float* to = v + i * kSize * v_stride + c;
 #pragma GCC unroll 16
-        for (int j = 0; j < kSize; ++j, to += point_stride)
+        for (int j = 0; j < kSize; ++j, to += v_stride)
           partial ? StorePartial(d, out[j], to, count) : hn::StoreU(out[j], d, to);
       }
     }
@@ -111,14 +110,13 @@ void InputTiles(const WinogradGeometry& g, const float* x, const float* zeros, i
 }
 
 template <int kM>
-void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_tiles, int64_t begin,
+void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_stride, int64_t begin,
                  int64_t end, const GemmEpilogue& e, float* y) {
   constexpr int kSize = kM + 2;
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
   const int64_t lanes = int64_t(hn::Lanes(d)), outputs = g.outputs;
   const ConvAxis &h = g.conv.axis[1], &w = g.conv.axis[2];
-  const int64_t point_stride = s_tiles * outputs;
   const Limits limits = LimitsOf(e.activation);
   const V lo = hn::Set(d, limits.lo), hi = hn::Set(d, limits.hi);
   HWY_ALIGN float columns[kM * kSize * HWY_MAX_BYTES / sizeof(float)];
@@ -135,9 +133,9 @@ void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
       };
       for (int j = 0; j < kSize; ++j) {
         V in[kSize], out[kM];
-        const float* from = s + j * point_stride + c;
+        const float* from = s + j * s_stride + c;
 #pragma GCC unroll 16
-        for (int i = 0; i < kSize; ++i) in[i] = load(from + i * kSize * point_stride);
+        for (int i = 0; i < kSize; ++i) in[i] = load(from + i * kSize * s_stride);
         OutputAxis<kM>(d, in, out);
 #pragma GCC unroll 16
         for (int i = 0; i < kM; ++i) hn::Store(out[i], d, columns + (i * kSize + j) * lanes);
@@ -170,12 +168,12 @@ void OutputTiles(const WinogradGeometry& g, const float* s, int64_t s_tiles, int
 }
 
 void InputRange(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,
-                int64_t end, float* v, int64_t v_tiles) {
-  (g.m == 2 ? InputTiles<2> : InputTiles<4>)(g, x, zeros, begin, end, v, v_tiles);
+                int64_t end, float* v, int64_t v_stride) {
+  (g.m == 2 ? InputTiles<2> : InputTiles<4>)(g, x, zeros, begin, end, v, v_stride);
 }
-void OutputRange(const WinogradGeometry& g, const float* s, int64_t s_tiles, int64_t begin,
+void OutputRange(const WinogradGeometry& g, const float* s, int64_t s_stride, int64_t begin,
                  int64_t end, const GemmEpilogue& e, float* y) {
-  (g.m == 2 ? OutputTiles<2> : OutputTiles<4>)(g, s, s_tiles, begin, end, e, y);
+  (g.m == 2 ? OutputTiles<2> : OutputTiles<4>)(g, s, s_stride, begin, end, e, y);
 }
 
 // u = G k G^T in double, for a panel's outputs side by side: packing happens once, and the error of
@@ -253,12 +251,12 @@ void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const 
 }
 
 void WinogradInput(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,
-                   int64_t end, float* v, int64_t v_tiles) {
-  HWY_DYNAMIC_DISPATCH(InputRange)(g, x, zeros, begin, end, v, v_tiles);
+                   int64_t end, float* v, int64_t v_stride) {
+  HWY_DYNAMIC_DISPATCH(InputRange)(g, x, zeros, begin, end, v, v_stride);
 }
-void WinogradOutput(const WinogradGeometry& g, const float* s, int64_t s_tiles, int64_t begin,
+void WinogradOutput(const WinogradGeometry& g, const float* s, int64_t s_stride, int64_t begin,
                     int64_t end, const GemmEpilogue& epilogue, float* y) {
-  HWY_DYNAMIC_DISPATCH(OutputRange)(g, s, s_tiles, begin, end, epilogue, y);
+  HWY_DYNAMIC_DISPATCH(OutputRange)(g, s, s_stride, begin, end, epilogue, y);
 }
 
 }  // namespace dunlin

@@ -34,14 +34,14 @@ struct WinogradGeometry {
 void WinogradWeights(const WinogradGeometry& g, const GemmPanels& panels, const float* w,
                      int64_t begin, int64_t end, float* packed);
 
-// Input windows of tiles [begin, end) to v[(p * v_tiles + tile - begin) * channels]. `zeros` holds
+// Input windows of tiles [begin, end) to v[p * v_stride + (tile - begin) * channels]. `zeros` holds
 // `channels` zeros.
 void WinogradInput(const WinogradGeometry& g, const float* x, const float* zeros, int64_t begin,
-                   int64_t end, float* v, int64_t v_tiles);
+                   int64_t end, float* v, int64_t v_stride);
 
-// The products s[(p * s_tiles + tile - begin) * outputs] of tiles [begin, end) to output pixels of
+// The products s[p * s_stride + (tile - begin) * outputs] of tiles [begin, end) to output pixels of
 // y; bias, residual and activation of the epilogue are applied, alpha is not.
-void WinogradOutput(const WinogradGeometry& g, const float* s, int64_t s_tiles, int64_t begin,
+void WinogradOutput(const WinogradGeometry& g, const float* s, int64_t s_stride, int64_t begin,
                     int64_t end, const GemmEpilogue& epilogue, float* y);
 
 }  // namespace dunlin

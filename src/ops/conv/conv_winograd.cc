@@ -28,6 +28,10 @@ WinogradGeometry GeometryOf(const ConvShape& s, int m) {
   return g;
 }
 
+// Without it the points of a tile would often lie a multiple of 4 KiB apart, all in one set of the
+// first-level cache.
+constexpr int64_t kSkew = 16;
+
 class WinogradKernel final : public Kernel {
  public:
   WinogradGeometry geometry;
@@ -42,9 +46,10 @@ class WinogradKernel final : public Kernel {
 
   int64_t point_floats() const { return panels.packed_floats(geometry.channels); }
   int64_t packed_floats() const { return geometry.points() * point_floats(); }
-  int64_t input_floats() const { return geometry.points() * chunk * geometry.channels; }
-  int64_t tile_floats() const { return geometry.points() * (geometry.channels + geometry.outputs); }
-  int64_t chunk_floats() const { return chunk * tile_floats(); }
+  // Floats from one point's tiles to the next's.
+  int64_t v_stride() const { return chunk * geometry.channels + kSkew; }
+  int64_t s_stride() const { return chunk * geometry.outputs + kSkew; }
+  int64_t chunk_floats() const { return geometry.points() * (v_stride() + s_stride()); }
   float error() const { return packed.as<float>()[packed_floats()]; }
 
   bool reads_strided(int input) const override { return input == 0 || input == 3; }
@@ -57,17 +62,17 @@ class WinogradKernel final : public Kernel {
     return size_t(std::max<int64_t>(1, lists) * chunk_floats()) * sizeof(float);
   }
 
-  // Point p of `count` tiles, panels [begin, end). v and s hold `stride` tiles a point.
-  void Multiply(const float* weights, const float* v, float* s, int64_t stride, int64_t p,
-                int64_t count, int64_t begin, int64_t end) const {
+  // One point of `count` tiles, panels [begin, end).
+  void Multiply(const float* weights, const float* v, float* s, int64_t count, int64_t begin,
+                int64_t end) const {
     GemmArgs a;
     a.k = geometry.channels;
     a.m = count;
-    a.packed = weights + p * point_floats();
+    a.packed = weights;
     a.packed_rows = geometry.channels;
-    a.c = s + p * stride * geometry.outputs;
+    a.c = s;
     a.c_stride = geometry.outputs;
-    GemmStrided(panels, a, v + p * stride * geometry.channels, geometry.channels, begin, end);
+    GemmStrided(panels, a, v, geometry.channels, begin, end);
   }
 
   Status Run(RunContext& ctx) const override {
@@ -88,30 +93,34 @@ class WinogradKernel final : public Kernel {
       ctx.ParallelFor(lists, 1, [&](int64_t begin, int64_t end) {
         for (int64_t list = begin; list < end; ++list) {
           float* const v = scratch + list * chunk_floats();
-          float* const s = v + input_floats();
+          float* const s = v + points * v_stride();
           for (int64_t i = chunks * list / lists; i < chunks * (list + 1) / lists; ++i) {
             const int64_t t0 = i * chunk, t1 = std::min(t0 + chunk, tiles);
-            WinogradInput(placed, x, zeros.as<float>(), t0, t1, v, chunk);
+            WinogradInput(placed, x, zeros.as<float>(), t0, t1, v, v_stride());
             for (int64_t p = 0; p < points; ++p)
-              Multiply(weights, v, s, chunk, p, t1 - t0, 0, panels.count);
-            WinogradOutput(placed, s, chunk, t0, t1, e, y);
+              Multiply(weights + p * point_floats(), v + p * v_stride(), s + p * s_stride(),
+                       t1 - t0, 0, panels.count);
+            WinogradOutput(placed, s, s_stride(), t0, t1, e, y);
           }
         }
       });
       return {};
     }
     float* const v = scratch;
-    float* const s = v + input_floats();
+    float* const s = v + points * v_stride();
     ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
-      WinogradInput(placed, x, zeros.as<float>(), begin, end, v + begin * geometry.channels, chunk);
+      WinogradInput(placed, x, zeros.as<float>(), begin, end, v + begin * geometry.channels,
+                    v_stride());
     });
     ctx.ParallelFor(points * panels.count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        Multiply(weights, v, s, chunk, i / panels.count, tiles, i % panels.count,
-                 i % panels.count + 1);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t p = i / panels.count, panel = i % panels.count;
+        Multiply(weights + p * point_floats(), v + p * v_stride(), s + p * s_stride(), tiles, panel,
+                 panel + 1);
+      }
     });
     ctx.ParallelFor(tiles, 2, [&](int64_t begin, int64_t end) {
-      WinogradOutput(placed, s + begin * geometry.outputs, chunk, begin, end, e, y);
+      WinogradOutput(placed, s + begin * geometry.outputs, s_stride(), begin, end, e, y);
     });
     return {};
   }
@@ -141,12 +150,13 @@ class WinogradKernel final : public Kernel {
     std::vector<float> x(size_t(size * size * c)), v(size_t(points * c)), s(size_t(points * o));
     std::vector<float> y(size_t(m * m * o));
     for (float& f : x) f = float(int32_t(random())) * 0x1p-31f;
-    WinogradInput(g, x.data(), zeros.as<float>(), 0, 1, v.data(), 1);
+    WinogradInput(g, x.data(), zeros.as<float>(), 0, 1, v.data(), c);
     cache.ParallelFor(points, 1, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; ++p)
-        Multiply(weights, v.data(), s.data(), 1, p, 1, 0, panels.count);
+        Multiply(weights + p * point_floats(), &v[size_t(p * c)], &s[size_t(p * o)], 1, 0,
+                 panels.count);
     });
-    WinogradOutput(g, s.data(), 1, 0, 1, {}, y.data());
+    WinogradOutput(g, s.data(), o, 0, 1, {}, y.data());
     const int64_t step = std::max<int64_t>(1, o / kSample);
     std::vector<float> errors(size_t(o), 0.0f);
     cache.ParallelFor(o, 1, [&](int64_t begin, int64_t end) {
@@ -281,7 +291,7 @@ Result<KernelPtr> LowerWinograd(const ConvShape& shape, int m, const ActivationP
       const int64_t pieces = std::max(k->chunks, PiecesOf(k->geometry, threads));
       k->chunk = (tiles + pieces - 1) / pieces;
       k->lists = k->chunks = (tiles + k->chunk - 1) / k->chunk;
-    } else if (k->tile_floats() * tiles <= kMaxScratch) {
+    } else if (k->geometry.points() * tiles * (shape.channels + shape.outputs) <= kMaxScratch) {
       k->chunk = tiles;
       k->lists = 0;
     }
