@@ -133,6 +133,21 @@ TEST(Parts, NothingIsWrittenOverAPartThatIsReadLater) {
   EXPECT_EQ(CopiesIn(*g), 0);
 }
 
+// The same where a view has brought the part into the concat.
+TEST(Parts, NothingIsWrittenOverAPartThatAViewHasPlaced) {
+  Net b;
+  const auto flat = [&](ValueId v) {
+    const std::vector<int64_t> shape = {5, Net::kSide * Net::kSide};
+    return b.Add("Reshape", {v, b.Const(Tensor::Ints(shape))});
+  };
+  const ValueId x = b.Input({1, 5, Net::kSide, Net::kSide});
+  const ValueId a = b.Add("MatMul", {x, b.Weights({Net::kSide, Net::kSide})});
+  const ValueId all =
+      b.Add("Concat", {flat(a), flat(b.Add("Sigmoid", {x}))}, {{"axis", int64_t{0}}});
+  const auto g = b.Finish({all, b.Conv(b.Add("Tanh", {a}), 2)});
+  EXPECT_EQ(CopiesIn(*g), 0);
+}
+
 TEST(Parts, OneValueTwiceInAConcatIsCopiedOnce) {
   Net b;
   const ValueId a = b.Conv(b.Input({1, 5, Net::kSide, Net::kSide}), 6);
