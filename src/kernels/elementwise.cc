@@ -268,31 +268,35 @@ void SelectImpl(StridedBools c, Strided a, Strided b, float* y, int64_t rows, in
 }
 
 void AffineRowsImpl(const float* x, const float* scale, const float* shift, int64_t channels,
-                    int64_t first_row, float* y, int64_t rows, int64_t cols) {
+                    int64_t first_row, float least, float* y, int64_t rows, int64_t cols) {
+  const V lowest = hn::Set(d, least);
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t c = (first_row + r) % channels;
     const V s = hn::Set(d, scale[c]), t = hn::Set(d, shift[c]);
     MapLoop(x + r * cols, y + r * cols, static_cast<size_t>(cols),
-            [&](V v) HWY_ATTR { return hn::MulAdd(v, s, t); });
+            [&](V v) HWY_ATTR { return hn::Max(lowest, hn::MulAdd(v, s, t)); });
   }
 }
 
+// The first operand of Max is what is left out for NaN.
 void AffineColumnsImpl(const float* x, int64_t x_stride, const float* scale, const float* shift,
-                       float* y, int64_t rows, int64_t cols) {
+                       float least, float* y, int64_t rows, int64_t cols) {
   const size_t lanes = hn::Lanes(d);
   const auto n = static_cast<size_t>(cols);
+  const V lowest = hn::Set(d, least);
   for (int64_t r = 0; r < rows; ++r) {
     const float* in = x + r * x_stride;
     float* out = y + r * cols;
     size_t i = 0;
-    for (; i + lanes <= n; i += lanes)
-      hn::StoreU(hn::MulAdd(hn::LoadU(d, in + i), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i)),
-                 d, out + i);
-    if (i < n)
-      StorePartial(d,
-                   hn::MulAdd(LoadPartial(d, in + i, n - i), LoadPartial(d, scale + i, n - i),
-                              LoadPartial(d, shift + i, n - i)),
-                   out + i, n - i);
+    for (; i + lanes <= n; i += lanes) {
+      const V v =
+          hn::MulAdd(hn::LoadU(d, in + i), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i));
+      hn::StoreU(hn::Max(lowest, v), d, out + i);
+    }
+    if (i == n) continue;
+    const V v = hn::MulAdd(LoadPartial(d, in + i, n - i), LoadPartial(d, scale + i, n - i),
+                           LoadPartial(d, shift + i, n - i));
+    StorePartial(d, hn::Max(lowest, v), out + i, n - i);
   }
 }
 
@@ -347,13 +351,13 @@ void SelectF32(StridedBools condition, Strided a, Strided b, float* y, int64_t r
 }
 
 void AffineRows(const float* x, const float* scale, const float* shift, int64_t channels,
-                int64_t first_row, float* y, int64_t rows, int64_t cols) {
-  HWY_DYNAMIC_DISPATCH(AffineRowsImpl)(x, scale, shift, channels, first_row, y, rows, cols);
+                int64_t first_row, float least, float* y, int64_t rows, int64_t cols) {
+  HWY_DYNAMIC_DISPATCH(AffineRowsImpl)(x, scale, shift, channels, first_row, least, y, rows, cols);
 }
 
 void AffineColumns(const float* x, int64_t x_stride, const float* scale, const float* shift,
-                   float* y, int64_t rows, int64_t cols) {
-  HWY_DYNAMIC_DISPATCH(AffineColumnsImpl)(x, x_stride, scale, shift, y, rows, cols);
+                   float least, float* y, int64_t rows, int64_t cols) {
+  HWY_DYNAMIC_DISPATCH(AffineColumnsImpl)(x, x_stride, scale, shift, least, y, rows, cols);
 }
 
 }  // namespace dunlin

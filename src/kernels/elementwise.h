@@ -75,12 +75,12 @@ struct StridedBools {
 };
 void SelectF32(StridedBools condition, Strided a, Strided b, float* y, int64_t rows, int64_t cols);
 
-// y = x * scale + shift, either constant along a row (per row of a [rows, cols] matrix, row r
-// taking element r % channels) or constant along a column (element c).
+// y = max(least, x * scale + shift), either constant along a row (per row of a [rows, cols] matrix,
+// row r taking element r % channels) or constant along a column (element c). NaN stays NaN.
 void AffineRows(const float* x, const float* scale, const float* shift, int64_t channels,
-                int64_t first_row, float* y, int64_t rows, int64_t cols);
+                int64_t first_row, float least, float* y, int64_t rows, int64_t cols);
 // Rows of x lie x_stride apart.
 void AffineColumns(const float* x, int64_t x_stride, const float* scale, const float* shift,
-                   float* y, int64_t rows, int64_t cols);
+                   float least, float* y, int64_t rows, int64_t cols);
 
 }  // namespace dunlin

@@ -223,6 +223,20 @@ Result<std::optional<ValueId>> FuseActivation(Rewriter& r, const Match&) {
   return r.NodeWith("dunlin.FusedMatMul", x.inputs, MakeAttrs(a));
 }
 
+// relu(BatchNormalization(x)) → one step, where x is no convolution that might take it all, now or
+// when its shapes are known
+Result<std::optional<ValueId>> FuseNormRelu(Rewriter& r, const Match& m) {
+  const dunlin::Node& bn = r.node(1);
+  const dunlin::Node* from = r.g.producer(m.var(0));
+  const bool conv =
+      from != nullptr && (from->op->name == "Conv" || from->op->name == "ConvTranspose");
+  const bool taken = conv && r.g.UseCount(m.var(0)) == 1;
+  if (taken || bn.outputs.size() != 1 || !IsF32(r.type(bn.outputs[0])) ||
+      IntAttr(*bn.attrs, "training_mode").value_or(0) != 0)
+    return std::nullopt;
+  return r.NodeWith("dunlin.BatchNormRelu", bn.inputs, bn.attrs);
+}
+
 // conv(x) + y, y of the same shape and made before → conv with residual y
 Result<std::optional<ValueId>> FuseResidual(Rewriter& r, const Match& m) {
   const dunlin::Node& x = r.node(1);
@@ -390,6 +404,8 @@ std::span<const Rule> EpilogueRules() {
               {OpMore({"Conv", "dunlin.FusedConv", "MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1)},
               0),
        FuseActivation},
+      {"batchnorm-relu", OpMore({"Relu"}, {OpMore({"BatchNormalization"}, {Var(0)}, 1)}, 0),
+       FuseNormRelu},
   };
   return rules;
 }

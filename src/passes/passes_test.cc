@@ -148,6 +148,25 @@ TEST(Fuse, WhatMovesOtherAxesIsNoChannelShuffle) {
   EXPECT_EQ(Shuffled({2, 12, 2, 2, 4}, {0, 2, 1, 3, 4}), apart);
 }
 
+TEST(Fuse, ReluJoinsABatchNormThatNoConvolutionTakes) {
+  GraphBuilder b;
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {BatchNorm(b, b.Input({1, 4, 8, 8}))})})),
+            (Counts{{"BatchNormRelu", 1}}));
+}
+TEST(Fuse, ReluLeavesABatchNormThatOthersRead) {
+  GraphBuilder b;
+  const ValueId y = BatchNorm(b, b.Input({1, 4, 8, 8}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y}), y})),
+            (Counts{{"BatchNormalization", 1}, {"Relu", 1}}));
+}
+TEST(Fuse, ReluLeavesABatchNormThatAConvolutionMightTake) {
+  GraphBuilder b;
+  const ValueId w = b.Input({4, 3, 3, 3});
+  const ValueId y = BatchNorm(b, b.Add("Conv", {b.Input({1, 3, 8, 8}), w}));
+  EXPECT_EQ(Optimised(b.Finish({b.Add("Relu", {y})})),
+            (Counts{{"Conv", 1}, {"BatchNormalization", 1}, {"Relu", 1}}));
+}
+
 // softmax(0.5 Q K^T + mask) V of projections [1, S, 2 heads, 3], as exporters write it.
 struct AttentionGraph {
   GraphBuilder b;

@@ -1,4 +1,6 @@
 // Normalisations that treat dimension 1 as channels: [N, C, spatial…].
+#include <limits>
+
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "ops/elementwise/lower.h"
@@ -29,12 +31,15 @@ ChannelSplit SplitChannels(const Dims& d) {
   return s;
 }
 
-// y = x * factor + shift per channel. The two vectors are made once when all parameters are
-// constant.
+// y = max(least, x * factor + shift) per channel. The two vectors are made once when all parameters
+// are constant.
 class ChannelAffine final : public Kernel {
  public:
-  ChannelAffine(ChannelSplit split, bool channels_last, float epsilon)
-      : split_(split), by_column_(channels_last || split.spatial == 1), epsilon_(epsilon) {}
+  ChannelAffine(ChannelSplit split, bool channels_last, float epsilon, bool relu)
+      : split_(split),
+        by_column_(channels_last || split.spatial == 1),
+        epsilon_(epsilon),
+        least_(relu ? 0 : -std::numeric_limits<float>::infinity()) {}
   // parameters: scale, bias, mean, variance, of `channels` elements each.
   void Fold(const std::array<const float*, 4>& parameters) {
     folded_.resize(size_t(2 * split_.channels));
@@ -65,9 +70,10 @@ class ChannelAffine final : public Kernel {
     if (rows * cols == 0) return {};
     ctx.ParallelFor(rows, std::max<int64_t>(1, kCheapGrain / cols), [&](int64_t b, int64_t e) {
       if (by_column_)
-        AffineColumns(x + b * x_stride, x_stride, factor, shift, y + b * cols, e - b, cols);
+        AffineColumns(x + b * x_stride, x_stride, factor, shift, least_, y + b * cols, e - b, cols);
       else
-        AffineRows(x + b * cols, factor, shift, split_.channels, b, y + b * cols, e - b, cols);
+        AffineRows(x + b * cols, factor, shift, split_.channels, b, least_, y + b * cols, e - b,
+                   cols);
     });
     return {};
   }
@@ -83,7 +89,7 @@ class ChannelAffine final : public Kernel {
 
   ChannelSplit split_;
   bool by_column_;
-  float epsilon_;
+  float epsilon_, least_;
   std::vector<float> folded_;  // factors, then shifts
 };
 
@@ -122,9 +128,14 @@ struct BatchNormalization {
 
   // The inference form over f32.
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-    if (a.training_mode || !AllF32(ctx) || ctx.wants(1) || ctx.wants(2)) return nullptr;
-    auto kernel = std::make_unique<ChannelAffine>(
-        SplitChannels(ctx.input(0).dims), ctx.input_layout(0) == Layout::kChannelsLast, a.epsilon);
+    if (ctx.wants(1) || ctx.wants(2)) return nullptr;
+    return LowerAffine(a, ctx, false);
+  }
+  static Result<KernelPtr> LowerAffine(const Attrs& a, LowerContext& ctx, bool relu) {
+    if (a.training_mode || !AllF32(ctx)) return nullptr;
+    auto kernel = std::make_unique<ChannelAffine>(SplitChannels(ctx.input(0).dims),
+                                                  ctx.input_layout(0) == Layout::kChannelsLast,
+                                                  a.epsilon, relu);
     std::array<const float*, 4> parameters;
     for (int i = 0; i < 4; ++i) {
       const Tensor* t = ctx.value(i + 1);
@@ -183,6 +194,30 @@ struct BatchNormalization {
       }));
     }
     return {};
+  }
+};
+
+// dunlin.BatchNormRelu: y = max(0, BatchNormalization(x)), the inference form.
+struct BatchNormRelu {
+  using Attrs = BatchNormalization::Attrs;
+  static Status Infer(const Attrs& a, InferContext& ctx) {
+    return BatchNormalization::Infer(a, ctx);
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return BatchNormalization::LowerAffine(a, ctx, true);
+  }
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) {
+    return BatchNormalization::Layouts(a, q);
+  }
+  static Status Reference(const Attrs& a, RunContext& ctx) {
+    TRY(BatchNormalization::Reference(a, ctx));
+    TensorView& y = ctx.out(0);
+    return VisitTypes<Floats>(y.dtype, "BatchNormRelu", [&]<class T>(TypeTag<T>) -> Status {
+      T* out = y.mut<T>();
+      for (int64_t i = 0; i < CountOf(y.dims); ++i)
+        if (Widen(out[i]) < 0) out[i] = Narrow<T>(0.0);
+      return {};
+    });
   }
 };
 
@@ -368,14 +403,17 @@ struct Lrn {
 }  // namespace
 
 std::vector<OpDef> ChannelNormOps() {
-  return {Declare<BatchNormalization>(
-              BatchNormalization::kName,
-              {.min_inputs = 5, .max_inputs = 5, .max_outputs = 3, .in_place = 0}),
-          Declare<InstanceNormalization>(InstanceNormalization::kName,
-                                         {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
-          Declare<GroupNormalization>(GroupNormalization::kName,
-                                      {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
-          Declare<Lrn>(Lrn::kName, {})};
+  return {
+      Declare<BatchNormalization>(
+          BatchNormalization::kName,
+          {.min_inputs = 5, .max_inputs = 5, .max_outputs = 3, .in_place = 0}),
+      Declare<BatchNormRelu>("BatchNormRelu",
+                             {.domain = "dunlin", .min_inputs = 5, .max_inputs = 5, .in_place = 0}),
+      Declare<InstanceNormalization>(InstanceNormalization::kName,
+                                     {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
+      Declare<GroupNormalization>(GroupNormalization::kName,
+                                  {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
+      Declare<Lrn>(Lrn::kName, {})};
 }
 
 }  // namespace dunlin

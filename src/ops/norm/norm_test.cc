@@ -39,19 +39,32 @@ TEST(LayerNormTest, SeveralAxesAndStatistics) {
 TEST(BatchNormTest, KernelsMatchReferenceInBothLayouts) {
   for (const Dims& dims :
        {Dims{2, 5}, Dims{2, 5, 3}, Dims{2, 17, 5, 7}, Dims{1, 64, 40, 41}, Dims{1, 3, 2, 3, 4}})
-    for (const bool constant : {false, true}) {
-      OpTest t("BatchNormalization");
-      t.Input(RandomF32(dims, -3, 3));
-      for (uint32_t i = 0; i < 4; ++i) {
-        const Tensor p = RandomF32({dims[1]}, 0.1f, 2, i + 2);
-        if (constant)
-          t.Const(p);
-        else
-          t.Input(p);
+    for (const bool constant : {false, true})
+      for (const bool relu : {false, true}) {
+        OpTest t(relu ? "BatchNormRelu" : "BatchNormalization", relu ? "dunlin" : "");
+        t.Input(RandomF32(dims, -3, 3));
+        for (uint32_t i = 0; i < 4; ++i) {
+          const Tensor p = RandomF32({dims[1]}, 0.1f, 2, i + 2);
+          if (constant)
+            t.Const(p);
+          else
+            t.Input(p);
+        }
+        t.ExpectKernelMatches({5e-6, 5e-6});
+        t.ExpectInferIsTotal();
       }
-      t.ExpectKernelMatches({5e-6, 5e-6});
-      t.ExpectInferIsTotal();
-    }
+}
+
+TEST(BatchNormTest, ReluKeepsNaN) {
+  constexpr float kInf = std::numeric_limits<float>::infinity(), kNaN = NAN;
+  std::vector<float> x;
+  for (int i = 0; i < 19; ++i) x.insert(x.end(), {kNaN, -1, kInf, -kInf, 2, -0.0f});
+  for (const Dims& dims : {Dims{3, 38}, Dims{2, 3, 19}}) {
+    OpTest t("BatchNormRelu", "dunlin");
+    t.Input(Tensor::Of<float>(dims, std::span<const float>(x)));
+    for (uint32_t i = 0; i < 4; ++i) t.Const(RandomF32({dims[1]}, 0.1f, 2, i + 2));
+    t.ExpectKernelMatches({5e-6, 5e-6});
+  }
 }
 
 TEST(BatchNormTest, TrainingUpdatesRunningStatistics) {
