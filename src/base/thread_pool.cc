@@ -95,6 +95,13 @@ constexpr int kPauses = 16;
 // milliseconds.
 constexpr int kSpins = 6400;
 
+// A helper that is late was descheduled: other processes want the cores, and every job would wait
+// for whoever runs last. The pool then leaves its work to the callers for a while, which doubles
+// from the first to the second of these while helpers come late again. What a timeslice costs is 3
+// to 4 ms; trying again costs one, so a fortieth of the time when the cores stay busy.
+constexpr auto kFirstRest = std::chrono::milliseconds(5),
+               kLongestRest = std::chrono::milliseconds(160);
+
 // Waits for `done` while the core is ours to spend; true when it came.
 template <class Done>
 bool SpinUntil(const Done& done) {
@@ -123,7 +130,24 @@ struct ThreadPool::Impl {
   Slot slots[kSlots];
   std::atomic<uint32_t> epoch{0};  // counts published jobs; workers sleep on it
   std::atomic<bool> stop{false};
+  std::atomic<Clock::duration> rest{Clock::duration::zero()};  // how long the last one was
+  std::atomic<Clock::time_point> rested{Clock::time_point{}};  // when it is over
   std::vector<std::thread> workers;
+
+  // Whether helpers may be called now; ends the doubling when they were in time for long enough.
+  bool Rested(Clock::time_point now) {
+    const Clock::time_point end = rested.load(std::memory_order_relaxed);
+    const Clock::duration last = rest.load(std::memory_order_relaxed);
+    if (last != Clock::duration::zero() && now - end > last)
+      rest.store(Clock::duration::zero(), std::memory_order_relaxed);
+    return now >= end;
+  }
+  void Rest(Clock::time_point now) {
+    const Clock::duration next = std::clamp<Clock::duration>(
+        2 * rest.load(std::memory_order_relaxed), kFirstRest, kLongestRest);
+    rest.store(next, std::memory_order_relaxed);
+    rested.store(now + next, std::memory_order_relaxed);
+  }
 
   // Helps one job; true when there was something to do.
   bool HelpOne(int worker) {
@@ -179,7 +203,9 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   grain = (count + chunks - 1) / chunks;
   Job job(&fn, count, grain, threads);
   Impl::Slot* mine = nullptr;
-  if (threads > 1 && !in_parallel_for) {
+  const bool split = threads > 1 && !in_parallel_for;
+  const Clock::time_point start = split ? Clock::now() : Clock::time_point{};
+  if (split && impl_->Rested(start)) {
     for (Impl::Slot& slot : impl_->slots) {
       Job* expected = nullptr;
       if (slot.job.compare_exchange_strong(expected, &job, std::memory_order_seq_cst)) {
@@ -203,12 +229,17 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   // Nobody new may enter; wait for those inside. Spin first: the last chunk usually ends within
   // microseconds of ours.
   mine->job.store(nullptr, std::memory_order_seq_cst);
-  for (int spin = 0; mine->users.load(std::memory_order_acquire) != 0; ++spin) {
-    if (spin < kSpins)
-      Pause();
-    else
-      std::this_thread::yield();
+  const auto left = [&] { return mine->users.load(std::memory_order_acquire) == 0; };
+  if (left()) return;
+  const Clock::time_point worked = Clock::now();
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (left()) return;
+    Pause();
   }
+  while (!left()) std::this_thread::yield();
+  // Longer than our own part took: that is not the length of a chunk.
+  const Clock::time_point now = Clock::now();
+  if (now - worked > worked - start) impl_->Rest(now);
 }
 
 int UsableCpus() {

@@ -38,7 +38,8 @@ class ThreadPool {
   // all have run. The split depends on count, grain and the number of threads, never on timing, so
   // sums are reproducible. Each thread begins at its own share of the range, the same in every
   // call, and so finds in its cache what it wrote in the call before. The caller works too; who is
-  // done takes over what a descheduled thread has not begun. Uses at most max_threads threads (0:
+  // done takes over what a descheduled thread has not begun. Where threads come late because others
+  // want the cores, callers work alone for some milliseconds. Uses at most max_threads threads (0:
   // all). Thread-safe; a nested call runs in place.
   void ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_threads = 0);
 

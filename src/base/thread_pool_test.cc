@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -48,6 +49,39 @@ TEST(ThreadPool, ANestedCallRunsInPlace) {
     pool.ParallelFor(10, 3, [&](int64_t b, int64_t e) { total += int(e - b); });
   });
   EXPECT_EQ(total, 40);
+}
+
+TEST(ThreadPool, AfterALateHelperTheCallerWorksAloneForAWhile) {
+  ThreadPool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  // Whether the other thread took part; it holds the job up by `delay`.
+  const auto helped = [&](std::chrono::milliseconds delay) {
+    std::atomic<bool> other{false};
+    pool.ParallelFor(2, 1, [&](int64_t, int64_t) {
+      if (std::this_thread::get_id() != caller) {
+        other = true;
+        std::this_thread::sleep_for(delay);
+      } else {  // leave the other chunk to the helper
+        for (int i = 0; i < 200 && !other; ++i) std::this_thread::yield();
+      }
+    });
+    return other.load();
+  };
+  using std::chrono::milliseconds;
+  // A busy machine may give the helper no core in time, or us none until the rest is over.
+  bool late = false, rested = false, again = false;
+  for (int i = 0; i < 1000 && !rested; ++i) {
+    late = helped(milliseconds(20));
+    if (!late) continue;
+    rested = true;
+    for (int j = 0; j < 5; ++j) rested = rested && !helped(milliseconds(0));
+  }
+  EXPECT_TRUE(late && rested);
+  for (int i = 0; i < 1000 && !again; ++i) {
+    std::this_thread::sleep_for(milliseconds(1));
+    again = helped(milliseconds(0));
+  }
+  EXPECT_TRUE(again);
 }
 
 TEST(ThreadPool, ManyCallersShareOnePool) {
