@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/gemm-inl.h"
+#include "kernels/gemv-inl.h"
 #include "kernels/transpose.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -48,6 +49,7 @@ HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
 // A block of a panel, `block_floats`, is what all rows pass over before the next one.
 void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats, int64_t begin,
                int64_t end) {
+  if (IsGemv(g)) return GemvRange(panels, g, begin, end);
   const Limits limits = LimitsOf(g.epilogue.activation);
   const int64_t lanes = panels.lanes;
   for (int64_t panel = begin; panel < end; ++panel) {

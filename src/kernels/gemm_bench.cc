@@ -48,5 +48,35 @@ BENCHMARK(MatMul)
     ->Args({196, 1024, 256})
     ->Args({196, 256, 1024});
 
+// Few rows, with weights that were last read range(3) MiB of other weights ago.
+void FewRows(benchmark::State& state) {
+  const int64_t m = state.range(0), k = state.range(1), n = state.range(2);
+  const GemmPanels panels = MakeGemmPanels(n);
+  const int64_t matrix = panels.packed_floats(k);
+  const int64_t copies = std::max<int64_t>(1, (state.range(3) << 20) / (matrix * 4));
+  Tensor a = BenchFloats(m * k), c = BenchFloats(m * n), bias = BenchFloats(n),
+         packed = BenchFloats(matrix * copies);
+  GemmArgs g;
+  g.k = g.packed_rows = k;
+  g.m = m;
+  g.c = c.mut<float>();
+  g.c_stride = n;
+  g.epilogue.bias = bias.as<float>();
+  int64_t copy = 0;
+  for (auto _ : state) {
+    g.packed = packed.as<float>() + copy * matrix;
+    GemmStrided(panels, g, a.as<float>(), k, 0, panels.count);
+    benchmark::ClobberMemory();
+    copy = (copy + 1) % copies;
+  }
+  state.SetBytesProcessed(int64_t(state.iterations()) * matrix * 4);
+}
+BENCHMARK(FewRows)
+    ->ArgsProduct({{1, 2, 3, 4}, {576}, {1024}, {1, 12, 100}})
+    ->ArgsProduct({{1, 4}, {1280}, {1000}, {100}})
+    ->ArgsProduct({{1}, {4096}, {4096}, {100}})
+    ->ArgsProduct({{1, 4}, {768}, {3072}, {100}})
+    ->ArgsProduct({{1, 4}, {64}, {16, 64, 240}, {0}});
+
 }  // namespace
 }  // namespace dunlin

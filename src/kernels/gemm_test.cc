@@ -87,6 +87,54 @@ TEST(Gemm, MatchesPlainSumsAtOddExtents) {
   });
 }
 
+TEST(Gemm, FewRowsMatchPlainSumsWhateverTheStreams) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    for (const int64_t m : {1, 2, 3, 4})
+      for (const int64_t n : {1, 15, 17, 48, 80, 200})
+        for (const int64_t k : {0, 1, 5, 6, 11, 100, 605}) {
+          Check({1, m, k, n}, {}, true, false, 1);
+          Check({1, m, k, n}, {Activation::kRelu, 0, 0}, false, true, 0.5f);
+        }
+    for (int kind = 0; kind < kActivationCount; ++kind)
+      Check({1, 2, 9, 37}, {Activation(kind), kind == 2 ? -0.3f : 0.2f, 0.5f}, true, true, 1);
+  });
+}
+
+// Of any number of rows: what lies ahead of the part in A and B is left out, and so are the panels
+// outside the range.
+TEST(Gemm, TakesAPartOfTheSumAndOfThePanels) {
+  ForEachSimdTarget([](const char* target) {
+    SCOPED_TRACE(target);
+    constexpr int64_t kAll = 50, kK = 40, kSkip = 7, kN = 330;
+    const std::vector<float> a = Random(5 * kAll, 1), b = Random(kAll * kN, 2);
+    const GemmPanels panels = MakeGemmPanels(kN);
+    std::vector<float> packed(size_t(panels.packed_floats(kAll)));
+    PackGemm(panels, {b.data(), 1, kAll, 0, kN, 1}, 0, panels.count, packed.data());
+    for (const int64_t m : {1, 2, 3, 5}) {
+      std::vector<float> c(size_t(m * kN), 77);
+      GemmArgs g;
+      g.m = m;
+      g.k = kK;
+      g.a_first = g.first_row = kSkip;
+      g.packed = packed.data();
+      g.packed_rows = kAll;
+      g.c = c.data();
+      g.c_stride = kN;
+      GemmStrided(panels, g, a.data(), kAll, 1, panels.count - 1);
+      const int64_t begin = panels.first_vector(1) * panels.lanes;
+      const int64_t end = panels.first_vector(panels.count - 1) * panels.lanes;
+      for (int64_t i = 0; i < m * kN; ++i) {
+        const int64_t row = i / kN, n = i % kN;
+        double sum = 0;
+        for (int64_t k = kSkip; k < kSkip + kK; ++k)
+          sum += a[size_t(row * kAll + k)] * double(b[size_t(k * kN + n)]);
+        ASSERT_NEAR(c[size_t(i)], n < begin || n >= end ? 77 : sum, 1e-5) << row << "," << n;
+      }
+    }
+  });
+}
+
 TEST(Gemm, SumsInBlocksWhenTheyAreLong) {
   ForEachSimdTarget([](const char* target) {
     SCOPED_TRACE(target);
