@@ -18,6 +18,8 @@ struct BandShape {
 struct BandArgs {
   // Where row 0 of the image lies, or would lie: only the rows that are read need to be there.
   const float* x = nullptr;
+  // Floats between its pixels, for a kernel that reads_strided(0); 0: they are contiguous.
+  int64_t pixel_stride = 0;
   const float* bias = nullptr;      // as the kernel's input 2, or null
   const float* residual = nullptr;  // row 0 of the image in the kernel's input 3, or null
   float* y = nullptr;               // row 0 of the image in the output

@@ -131,8 +131,15 @@ class ChainKernel final : public Kernel {
     a.begin = l + 1 == links_.size() ? need.begin : have.end;
     a.end = need.end;
     if (a.begin >= a.end) return;
-    a.x = l == 0 ? ctx.in(0).as<float>() + image * s.rows.in * s.in_row_floats
-                 : scratch + links_[l - 1].offset - first_input * s.in_row_floats;
+    if (l == 0) {
+      const TensorView& x = ctx.in(0);
+      int64_t image_floats = s.rows.in * s.in_row_floats;
+      if (x.pixel_stride != 0) image_floats = image_floats / x.dims[1] * x.pixel_stride;
+      a.x = x.as<float>() + image * image_floats;
+      a.pixel_stride = x.pixel_stride;
+    } else {
+      a.x = scratch + links_[l - 1].offset - first_input * s.in_row_floats;
+    }
     const int64_t place = image * s.rows.out * s.out_row_floats;
     a.y = l + 1 == links_.size() ? ctx.out(0).mut<float>() + place
                                  : scratch + link.offset - have.begin * s.out_row_floats;
@@ -184,11 +191,15 @@ class Merger {
     if (s >= 0) ++readers_[size_t(slot(s).root)];
   }
   bool HasBands(const Step& s) {
+    if (!s.kernel || s.kernel->bands() == nullptr || s.scratch_bytes != 0 || s.outputs.size() != 1)
+      return false;
+    // Rows of a band are contiguous, but for those of the image that a chain begins with.
     const auto strided = [this](int i) { return i >= 0 && slot(i).pixel_stride != 0; };
-    if (std::ranges::any_of(s.inputs, strided) || std::ranges::any_of(s.outputs, strided))
-      return false;  // rows of a band are contiguous
-    return s.kernel && s.kernel->bands() != nullptr && s.scratch_bytes == 0 &&
-           s.outputs.size() == 1 && s.inputs.size() <= 4;
+    if (std::any_of(s.inputs.begin() + 1, s.inputs.end(), strided) || strided(s.outputs[0]))
+      return false;
+    for (size_t k = 4; k < s.inputs.size(); ++k)
+      if (s.kernel->uses(int(k)) != InputUse::kNothing) return false;
+    return true;
   }
 
   // Whether b reads what a makes as its image, and nobody else does.
@@ -223,8 +234,10 @@ class Merger {
       link.shape = s.kernel->bands()->band_shape();
       for (size_t k = i == begin ? 0 : 1; k < s.inputs.size(); ++k) {
         const int at = int(chain.inputs.size());
-        if (k == 2 && s.inputs[k] >= 0) link.bias = at;
-        if (k == 3 && s.inputs[k] >= 0) link.residual = at;
+        if (s.inputs[k] >= 0 && s.kernel->uses(int(k)) != InputUse::kNothing) {
+          if (k == 2) link.bias = at;
+          if (k == 3) link.residual = at;
+        }
         chain.inputs.push_back(s.inputs[k]);
       }
       link.kernel = std::move(s.kernel);

@@ -248,6 +248,43 @@ TEST(Chain, KeepsAnImageThatSomebodyElseReads) {
   for (size_t i = 0; i < 2; ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, "");
 }
 
+// A dense block: every layer normalises all that was made before, which lies in parts of the last
+// Concat's memory.
+TEST(Chain, BeginsWithANormalisationOfAPart) {
+  std::mt19937 rng(5);
+  for (const int64_t batch : {1, 3})
+    for (const int64_t band_bytes : {1, 8000, 1 << 20}) {
+      GraphBuilder b;
+      const Dims dims = {batch, 5, 23, 19};
+      std::vector<ValueId> made = {b.Add("Conv", {b.Input(dims), b.Weights({18, 5, 1, 1})})};
+      int64_t channels = 18;
+      for (const int64_t more : {7, 16, 3}) {
+        const ValueId all =
+            made.size() == 1 ? made[0] : b.Add("Concat", made, {{"axis", int64_t{1}}});
+        const ValueId norm =
+            b.Add("BatchNormalization", {all, b.Weights({channels}), b.Weights({channels}),
+                                         b.Weights({channels}), b.Weights({channels}, 0.5f, 2)});
+        const ValueId narrow =
+            b.Add("Conv", {b.Add("Relu", {norm}), b.Weights({6, channels, 1, 1}), b.Weights({6})});
+        made.push_back(b.Add("Conv", {narrow, b.Weights({more, 6, 3, 3})},
+                             {{"pads", std::vector<int64_t>{1, 1, 1, 1}}}));
+        channels += more;
+      }
+      const auto g = b.Finish({b.Add("Concat", made, {{"axis", int64_t{1}}})});
+      Runner runner;
+      runner.chains = {0, band_bytes, 1 << 20, 2};
+      EXPECT_EQ(std::ranges::count(Kernels(*g, dims, runner.chains), "chain affine+pointwise"), 3);
+      const std::vector<Tensor> x = {Random(dims, rng)};
+      const auto want = runner.Run(*g, PlanMode::kReference, x, 1);
+      for (const int threads : {1, 2}) {
+        const auto got = runner.Run(*g, PlanMode::kFast, x, threads);
+        ASSERT_TRUE(want && got);
+        ExpectClose((*got)[0].tensor, (*want)[0].tensor,
+                    fmt::format("batch {} band {} threads {}", batch, band_bytes, threads));
+      }
+    }
+}
+
 // Attention as exporters write it, with a mask that fills: constant, constant with a row of its
 // own, or an input.
 TEST(Plan, AttentionGivesWhatItsPartsGive) {

@@ -64,8 +64,10 @@ class IndirectKernel final : public Kernel, public BandKernel {
   void RunBand(const BandArgs& band) const override {
     const int64_t width = geometry.axis[2].out, most = ConvMaxRows(shape.taps());
     const GemmArgs g = Args(packed.as<float>(), band.bias, band.residual, band.y);
+    ConvGeometry from = geometry;
+    if (band.pixel_stride != 0) from.pixel_stride = band.pixel_stride;
     for (int64_t m = band.begin * width; m < band.end * width; m += most)
-      Multiply(geometry, band.x, g, 0, shape.group,
+      Multiply(from, band.x, g, 0, shape.group,
                {m, std::min(m + most, band.end * width), 0, panels.count});
   }
 

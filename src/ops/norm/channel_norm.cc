@@ -3,6 +3,7 @@
 
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
+#include "ops/band.h"
 #include "ops/elementwise/lower.h"
 #include "ops/norm/norm.h"
 
@@ -33,19 +34,25 @@ ChannelSplit SplitChannels(const Dims& d) {
 
 // y = max(least, x * factor + shift) per channel. The two vectors are made once when all parameters
 // are constant.
-class ChannelAffine final : public Kernel {
+class ChannelAffine final : public Kernel, public BandKernel {
  public:
-  ChannelAffine(ChannelSplit split, bool channels_last, float epsilon, bool relu)
-      : split_(split),
-        by_column_(channels_last || split.spatial == 1),
+  ChannelAffine(const Dims& dims, bool channels_last, float epsilon, bool relu)
+      : split_(SplitChannels(dims)),
+        by_column_(channels_last || split_.spatial == 1),
         epsilon_(epsilon),
-        least_(relu ? 0 : -std::numeric_limits<float>::infinity()) {}
+        least_(relu ? 0 : -std::numeric_limits<float>::infinity()) {
+    if (by_column_ && (dims.rank() == 3 || dims.rank() == 4))
+      image_rows_ = dims.rank() == 4 ? dims[2] : 1;
+  }
   // parameters: scale, bias, mean, variance, of `channels` elements each.
   void Fold(const std::array<const float*, 4>& parameters) {
     folded_.resize(size_t(2 * split_.channels));
     Compute(parameters, folded_.data());
   }
   bool reads_strided(int input) const override { return input == 0 && by_column_; }
+  InputUse uses(int input) const override {
+    return input > 0 && !folded_.empty() ? InputUse::kNothing : InputUse::kValues;
+  }
   std::string_view name() const override { return "batchnorm.affine"; }
   size_t scratch_bytes() const override {
     return folded_.empty() ? size_t(2 * split_.channels) * sizeof(float) : 0;
@@ -78,6 +85,21 @@ class ChannelAffine final : public Kernel {
     return {};
   }
 
+  const BandKernel* bands() const override {
+    return !folded_.empty() && image_rows_ > 0 ? this : nullptr;
+  }
+  BandShape band_shape() const override {
+    const int64_t row_floats = split_.spatial / image_rows_ * split_.channels;
+    return {split_.batch, {.in = image_rows_, .out = image_rows_}, row_floats, row_floats};
+  }
+  void RunBand(const BandArgs& band) const override {
+    const int64_t c = split_.channels, width = split_.spatial / image_rows_;
+    const int64_t x_stride = band.pixel_stride != 0 ? band.pixel_stride : c;
+    const int64_t first = band.begin * width;
+    AffineColumns(band.x + first * x_stride, x_stride, folded_.data(), folded_.data() + c, least_,
+                  band.y + first * c, (band.end - band.begin) * width, c);
+  }
+
  private:
   void Compute(const std::array<const float*, 4>& p, float* out) const {
     for (int64_t c = 0; c < split_.channels; ++c) {
@@ -90,6 +112,7 @@ class ChannelAffine final : public Kernel {
   ChannelSplit split_;
   bool by_column_;
   float epsilon_, least_;
+  int64_t image_rows_ = 0;     // of images in channels-last layout; 0: it has no bands
   std::vector<float> folded_;  // factors, then shifts
 };
 
@@ -133,9 +156,8 @@ struct BatchNormalization {
   }
   static Result<KernelPtr> LowerAffine(const Attrs& a, LowerContext& ctx, bool relu) {
     if (a.training_mode || !AllF32(ctx)) return nullptr;
-    auto kernel = std::make_unique<ChannelAffine>(SplitChannels(ctx.input(0).dims),
-                                                  ctx.input_layout(0) == Layout::kChannelsLast,
-                                                  a.epsilon, relu);
+    auto kernel = std::make_unique<ChannelAffine>(
+        ctx.input(0).dims, ctx.input_layout(0) == Layout::kChannelsLast, a.epsilon, relu);
     std::array<const float*, 4> parameters;
     for (int i = 0; i < 4; ++i) {
       const Tensor* t = ctx.value(i + 1);
