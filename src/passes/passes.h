@@ -17,6 +17,10 @@ Status Simplify(Graph& graph, RuleCounts& counts);
 // Merges nodes into ones that a fast kernel computes in one go.
 Status Fuse(Graph& graph, RuleCounts& counts);
 
+// Merges narrow convolutions of one input, which would fill few lanes each, into one. Where shapes
+// are known.
+Status MergeSiblings(Graph& graph, RuleCounts& counts);
+
 // What runs once per model: everything that needs no shapes, in three stages. Before ('pre'): what
 // depends on constants only, what does nothing, what is computed twice. 'optimise': fusing. After
 // ('post'): duplicates that fusing left; then the plan assigns layouts and memory (runtime/plan.h).

@@ -50,11 +50,10 @@ Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
   return report;
 }
 
-constexpr Pass kPasses[] = {{"pre", "fold", FoldConstants},
-                            {"pre", "simplify", Simplify},
-                            {"optimise", "fuse", Fuse},
-                            {"optimise", "fold", FoldConstants},
-                            {"post", "simplify", Simplify}};
+constexpr Pass kPasses[] = {
+    {"pre", "fold", FoldConstants},      {"pre", "simplify", Simplify},
+    {"optimise", "fuse", Fuse},          {"optimise", "siblings", MergeSiblings},
+    {"optimise", "fold", FoldConstants}, {"post", "simplify", Simplify}};
 
 }  // namespace
 

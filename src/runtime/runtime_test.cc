@@ -38,6 +38,22 @@ ValueId Moved(GraphBuilder& b, ValueId x, ValueId other) {
   }
 }
 
+// Narrow convolutions of one input, in part with a depthwise convolution behind.
+ValueId Heads(GraphBuilder& b, ValueId x, std::mt19937& rng, std::vector<ValueId>& live) {
+  ValueId sum = ValueId::kNone;
+  for (int i = 0; i < 3; ++i) {
+    const int64_t M = 1 + int64_t(rng() % 9), C = b.graph().value(x).type.dims[1];
+    ValueId y = b.Add("Conv", {x, b.Weights({M, C, 1, 1}, -0.5f, 0.5f)});
+    if (rng() % 4 != 0)
+      y = b.Add("Conv", {y, b.Weights({M, 1, 3, 3})},
+                {{"pads", std::vector<int64_t>{1, 1, 1, 1}}, {"group", M}});
+    live.push_back(y);
+    y = b.Add("ReduceMean", {y, b.Const(Tensor::Ints(std::vector<int64_t>{1}))});
+    sum = i == 0 ? y : b.Add("Add", {sum, y});
+  }
+  return sum;
+}
+
 // A random network of convolutions, pools, elementwise operators, reshapes and products over [1, C,
 // H, W] values.
 std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs) {
@@ -57,7 +73,7 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
     const Dims d = dims(x);
     const int64_t C = d[1];
     ValueId y = x;
-    switch (rng() % 17) {
+    switch (rng() % 18) {
       case 0: {
         const int64_t M = 1 + int64_t(rng() % 36);
         y = b.Add("Conv", {x, b.Weights({M, C, 3, 3}, -0.3f, 0.3f), b.Weights({M})},
@@ -103,6 +119,9 @@ std::unique_ptr<Graph> RandomGraph(std::mt19937& rng, std::vector<Dims>& inputs)
         break;
       case 11:
         y = b.Add("Clip", {x, b.Scalar(-0.5f), b.Scalar(0.75f)});
+        break;
+      case 12:
+        y = Heads(b, x, rng, live);
         break;
       default:
         y = Moved(b, x, pick());
