@@ -57,6 +57,7 @@ struct TileArgs {
   const float* residual;
   size_t residual_stride;
   float lo, hi;
+  bool hard_swish;  // in place of the limits: too short for a second pass over C
 };
 
 template <int kRows, int kWidth>
@@ -144,11 +145,17 @@ HWY_NOINLINE void GemmTile(const TileArgs& t) {
       for (int i = 0; i < kRows; ++i) acc[i][j] = hn::MulAdd(acc[i][j], alpha, bias);
     }
     if (t.residual != nullptr) add(t.residual, t.residual_stride);
+    const auto each = [&](auto f) HWY_ATTR {
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 16
+        for (int j = 0; j < kWidth; ++j) acc[i][j] = f(acc[i][j]);
+    };
     const V lo = hn::Set(d, t.lo), hi = hn::Set(d, t.hi);
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i)
-#pragma GCC unroll 16
-      for (int j = 0; j < kWidth; ++j) acc[i][j] = Limit(acc[i][j], lo, hi);
+    if (t.hard_swish)
+      each([&](V x) HWY_ATTR { return Activate<Activation::kHardSwish>(d, x, 0.0f, 0.0f); });
+    else
+      each([&](V x) HWY_ATTR { return Limit(x, lo, hi); });
   }
   float* c = t.c;
 #pragma GCC unroll 16

@@ -84,6 +84,8 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
     t.residual_stride = size_t(g.epilogue.residual_stride);
     t.lo = limits.lo;
     t.hi = limits.hi;
+    t.hard_swish = g.epilogue.activation.kind == Activation::kHardSwish;
+    const bool complete = limits.complete || t.hard_swish;
     bool first_block = g.first;
     ForEachBlock(g, block_rows, [&](int64_t tap, int64_t taps, int64_t k0, int64_t k) {
       const bool last_block = g.last && tap + taps == g.taps && k0 + k == g.k;
@@ -107,7 +109,7 @@ void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats
         t.ahead_step = fetch ? part_step : 0;
         t.ahead_other = pages > parts ? t.ahead_step * size_t(taps * k) : 0;
         kTiles.at[width][m1 - m0](t);
-        if (last_block && !limits.complete)
+        if (last_block && !complete)
           ActivateRows(g.epilogue.activation, t.c, size_t(m1 - m0), t.c_stride, t.cols);
       }
       first_block = false;
