@@ -35,8 +35,12 @@ class ChainKernel final : public Kernel {
       : links_(std::move(links)) {
     const BandShape& last = links_.back().shape;
     const int64_t rows = last.rows.out;
-    parts_ = std::clamp<int64_t>(CeilDiv(threads, last.images), 1,
-                                 std::max<int64_t>(1, rows / options.least_part_rows));
+    // Only windows of several rows make parts overlap.
+    const bool overlap = std::any_of(links_.begin() + 1, links_.end(),
+                                     [](const Link& l) { return l.shape.rows.kernel > 1; });
+    const int64_t least = overlap ? options.least_part_rows : 1;
+    parts_ =
+        std::clamp<int64_t>(CeilDiv(threads, last.images), 1, std::max<int64_t>(1, rows / least));
     band_ = CeilDiv(rows, parts_);
     while (band_ > 1 && TouchedBytes(band_) > options.band_bytes) band_ = (band_ + 1) / 2;
     part_floats_ = Layout(band_);

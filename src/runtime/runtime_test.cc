@@ -267,6 +267,26 @@ TEST(Chain, KeepsAnImageThatSomebodyElseReads) {
   for (size_t i = 0; i < 2; ++i) ExpectClose((*got)[i].tensor, (*want)[i].tensor, "");
 }
 
+TEST(Chain, SharesAmongAllThreadsWhatDoesNotOverlap) {
+  GraphBuilder b;
+  const Dims dims = {1, 5, 23, 19};
+  const ValueId wide = b.Add("Conv", {b.Input(dims), b.Weights({16, 5, 1, 1})});
+  const auto g = b.Finish({b.Add("Conv", {b.Add("Relu", {wide}), b.Weights({5, 16, 1, 1})})});
+  const auto scratch = [&](int threads) -> int64_t {
+    ProgramContext context;
+    context.weights = MakeWeightCache();
+    context.chains = {0, 1, 1 << 20, 14};  // bands of one row
+    context.threads = threads;
+    const auto plan = BuildPlan(*g, std::vector<Type>{Type::Of(DType::kF32, dims)}, context);
+    if (!plan.has_value()) return -1;
+    for (const Step& s : (*plan)->steps)
+      if (s.kernel->name() == "chain pointwise+pointwise") return s.scratch_bytes;
+    return 0;
+  };
+  EXPECT_EQ(scratch(1), 19 * 16 * 4);
+  EXPECT_EQ(scratch(8), 8 * 19 * 16 * 4);
+}
+
 // A dense block: every layer normalises all that was made before, which lies in parts of the last
 // Concat's memory.
 TEST(Chain, BeginsWithANormalisationOfAPart) {
