@@ -238,13 +238,23 @@ struct Lists {
   size_t count;
 };
 
+// Where an output row lies.
+struct RowAt {
+  int64_t image, depth, height;
+};
+RowAt RowAtOf(const ConvGeometry& g, int64_t row) {
+  const int64_t plane = row / g.axis[1].out;
+  return {plane / g.axis[0].out, plane % g.axis[0].out, row % g.axis[1].out};
+}
+
 // Input pixels under outputs [w0, w1) of one output row: by whole kernel rows, or tap by tap. Rows
 // of the kernel outside the image are left out.
-void AddLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int64_t w1, Lists& l) {
+void AddLists(const DepthwiseArgs& a, bool by_row, const RowAt& row, int64_t w0, int64_t w1,
+              Lists& l) {
   const ConvAxis& dep = a.geometry.axis[0];
   const ConvAxis& h = a.geometry.axis[1];
   const ConvAxis& w = a.geometry.axis[2];
-  const int64_t oh = row % h.out, od = row / h.out % dep.out, n = row / h.out / dep.out;
+  const auto [n, od, oh] = row;
   for (int64_t kd = 0; kd < dep.kernel; ++kd) {
     const int64_t id = od * dep.stride - dep.pad + kd * dep.dilation;
     if (id < 0 || id >= dep.in) continue;
@@ -255,9 +265,14 @@ void AddLists(const DepthwiseArgs& a, bool by_row, int64_t row, int64_t w0, int6
       const float* weights = a.weights + (kd * h.kernel + kh) * w.kernel * a.channels;
       const auto add_list = [&](int64_t tap, int64_t first, int64_t step, int64_t pixels) {
         const float** out = l.pixels + l.count * kListStride;
-        for (int64_t j = 0; j < pixels; ++j) {
-          const int64_t iw = first + j * step;
-          out[j] = iw >= 0 && iw < w.in ? line + iw * a.channels : a.zeros;
+        if (first >= 0 && first + (pixels - 1) * step < w.in) {
+          const float* const begin = line + first * a.channels;
+          for (int64_t j = 0; j < pixels; ++j) out[j] = begin + j * step * a.channels;
+        } else {
+          for (int64_t j = 0; j < pixels; ++j) {
+            const int64_t iw = first + j * step;
+            out[j] = iw >= 0 && iw < w.in ? line + iw * a.channels : a.zeros;
+          }
         }
         l.weights[l.count++] = weights + tap * a.channels;
       };
@@ -363,13 +378,15 @@ void DepthwiseRowsOf(const DepthwiseArgs& a, int64_t begin, int64_t end) {
   const int64_t strip_count = (w.out + kMaxPixels - 1) / kMaxPixels;
   for (int64_t row = begin; row < end;) {
     const int64_t rows = std::min(most_rows, end - row);
+    RowAt at_row[kBandRows];
+    for (int64_t r = 0; r < rows; ++r) at_row[r] = RowAtOf(a.geometry, row + r);
     for (int64_t strip = 0; strip < strip_count; ++strip) {
       // Strips of equal length, not full ones and a short rest.
       const int64_t w0 = w.out * strip / strip_count, w1 = w.out * (strip + 1) / strip_count;
       lists.count = 0;
       for (int64_t r = 0; r < rows; ++r) {
         lists.first[r] = lists.count;
-        AddLists(a, by_row, row + r, w0, w1, lists);
+        AddLists(a, by_row, at_row[r], w0, w1, lists);
       }
       lists.first[rows] = lists.count;
       for (int64_t c = 0; c < a.channels; c += block)
