@@ -7,8 +7,6 @@
 namespace dunlin {
 namespace {
 
-using Counts = std::map<std::string, int>;
-
 struct Net : GraphBuilder {
   ValueId Conv(ValueId x, int64_t outputs, int64_t kernel = 1, int64_t stride = 1) {
     const int64_t C = graph().value(x).type.dims[1], pad = kernel / 2;
@@ -22,14 +20,6 @@ struct Net : GraphBuilder {
                {{"pads", std::vector<int64_t>{pad, pad, pad, pad}}, {"group", C}});
   }
 };
-
-Counts Optimised(std::unique_ptr<Graph> g) {
-  const auto r = OptimizeModel(*g);
-  EXPECT_TRUE(r.has_value()) << r.error().message;
-  const Status v = g->Verify();
-  EXPECT_TRUE(v.has_value()) << v.error().message << g->ToText();
-  return OpCounts(*g);
-}
 
 TEST(Siblings, NarrowHeadsOfOneInputBecomeOneConvolution) {
   Net b;

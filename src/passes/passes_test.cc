@@ -11,16 +11,6 @@
 namespace dunlin {
 namespace {
 
-using Counts = std::map<std::string, int>;
-
-Counts Optimised(std::unique_ptr<Graph> g) {
-  const auto r = OptimizeModel(*g);
-  EXPECT_TRUE(r.has_value()) << r.error().message;
-  const Status v = g->Verify();
-  EXPECT_TRUE(v.has_value()) << v.error().message << g->ToText();
-  return OpCounts(*g);
-}
-
 TEST(Fold, ComputesWhatDependsOnConstantsOnly) {
   GraphBuilder b;
   const ValueId x = b.Input({2});

@@ -6,6 +6,7 @@
 #include <map>
 #include <random>
 
+#include "passes/passes.h"
 #include "passes/pattern.h"
 
 namespace dunlin {
@@ -46,10 +47,21 @@ class GraphBuilder {
   std::unique_ptr<Graph> graph_;
 };
 
-inline std::map<std::string, int> OpCounts(const Graph& g) {
-  std::map<std::string, int> counts;
+using Counts = std::map<std::string, int>;
+
+inline Counts OpCounts(const Graph& g) {
+  Counts counts;
   for (const NodeId id : g.SoundOrder()) ++counts[std::string(g.node(id).op->name)];
   return counts;
+}
+
+// What OptimizeModel leaves of a graph, which stays sound.
+inline Counts Optimised(std::unique_ptr<Graph> g) {
+  const auto r = OptimizeModel(*g);
+  EXPECT_TRUE(r.has_value()) << r.error().message;
+  const Status v = g->Verify();
+  EXPECT_TRUE(v.has_value()) << v.error().message << g->ToText();
+  return OpCounts(*g);
 }
 
 }  // namespace dunlin
