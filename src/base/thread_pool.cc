@@ -96,8 +96,8 @@ constexpr int kPauses = 16;
 constexpr int kSpins = 6400;
 
 // A helper that is late was descheduled: other processes want the cores, and every job would wait
-// for whoever runs last. The pool then leaves its work to the callers for a while, which doubles
-// from the first to the second of these while helpers come late again. What a timeslice costs is 3
+// for whoever runs last. Jobs then get a thread less for a while, which doubles from the first to
+// the second of these while helpers come late again. What a timeslice costs is 3
 // to 4 ms; trying again costs one, so a three-hundredth of the time, and less than one in a hundred
 // runs of a small network, when the cores stay busy.
 constexpr auto kFirstRest = std::chrono::milliseconds(5),
@@ -135,18 +135,23 @@ struct ThreadPool::Impl {
   std::atomic<Clock::time_point> rested{Clock::time_point{}};  // when it is over
   std::vector<std::thread> workers;
 
-  // Whether helpers may be called now; ends the doubling when they were in time for long enough.
-  bool Rested(Clock::time_point now) {
+  std::atomic<int> fewer{1};  // threads of a job until then
+
+  // How many of a job's threads to use now; ends the doubling when they were in time for long
+  // enough.
+  int Usable(int job_threads, Clock::time_point now) {
     const Clock::time_point end = rested.load(std::memory_order_relaxed);
     const Clock::duration last = rest.load(std::memory_order_relaxed);
     if (last != Clock::duration::zero() && now - end > last)
       rest.store(Clock::duration::zero(), std::memory_order_relaxed);
-    return now >= end;
+    return now >= end ? job_threads : std::min(job_threads, fewer.load(std::memory_order_relaxed));
   }
-  void Rest(Clock::time_point now) {
+  // A helper of a job of so many threads was late.
+  void Rest(int job_threads, Clock::time_point now) {
     const Clock::duration next = std::clamp<Clock::duration>(
         2 * rest.load(std::memory_order_relaxed), kFirstRest, kLongestRest);
     rest.store(next, std::memory_order_relaxed);
+    fewer.store(std::max(1, job_threads - 1), std::memory_order_relaxed);
     rested.store(now + next, std::memory_order_relaxed);
   }
 
@@ -206,7 +211,9 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   Impl::Slot* mine = nullptr;
   const bool split = threads > 1 && !in_parallel_for;
   const Clock::time_point start = split ? Clock::now() : Clock::time_point{};
-  if (split && impl_->Rested(start)) {
+  const int usable = split ? impl_->Usable(threads, start) : 1;
+  job.max_helpers = usable - 1;  // the same chunks, whoever runs them
+  if (usable > 1) {
     for (Impl::Slot& slot : impl_->slots) {
       Job* expected = nullptr;
       if (slot.job.compare_exchange_strong(expected, &job, std::memory_order_seq_cst)) {
@@ -240,7 +247,7 @@ void ThreadPool::ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_t
   while (!left()) std::this_thread::yield();
   // Longer than our own part took: that is not the length of a chunk.
   const Clock::time_point now = Clock::now();
-  if (now - worked > worked - start) impl_->Rest(now);
+  if (now - worked > worked - start) impl_->Rest(usable, now);
 }
 
 int UsableCpus() {

@@ -39,7 +39,7 @@ class ThreadPool {
   // sums are reproducible. Each thread begins at its own share of the range, the same in every
   // call, and so finds in its cache what it wrote in the call before. The caller works too; who is
   // done takes over what a descheduled thread has not begun. Where threads come late because others
-  // want the cores, callers work alone for some milliseconds. Uses at most max_threads threads (0:
+  // want the cores, jobs use one thread less for a while. Uses at most max_threads threads (0:
   // all). Thread-safe; a nested call runs in place.
   void ParallelFor(int64_t count, int64_t grain, RangeFn fn, int max_threads = 0);
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <mutex>
 #include <numeric>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -91,6 +92,42 @@ TEST(ThreadPool, AfterALateHelperTheCallerWorksAloneForAWhile) {
     again = helped(milliseconds(0));
   }
   EXPECT_TRUE(again);
+}
+
+TEST(ThreadPool, AfterOneLateHelperTheOthersStillHelp) {
+  using Clock = std::chrono::steady_clock;
+  using std::chrono::milliseconds;
+  ThreadPool pool(3);
+  // How many threads took part; the first helper to come stays for `delay`.
+  const auto took_part = [&](milliseconds delay) {
+    std::mutex mutex;
+    std::set<std::thread::id> seen;
+    bool held = false;
+    const std::thread::id caller = std::this_thread::get_id();
+    pool.ParallelFor(3, 1, [&](int64_t, int64_t) {
+      bool late = false;
+      {
+        std::lock_guard lock(mutex);
+        seen.insert(std::this_thread::get_id());
+        late = !held && std::this_thread::get_id() != caller;
+        held = held || late;
+      }
+      std::this_thread::sleep_for(late ? std::chrono::microseconds(delay)
+                                       : std::chrono::microseconds(100));
+    });
+    return int(seen.size());
+  };
+  int most = 0;
+  for (int i = 0; i < 1000 && most < 2; ++i) {
+    if (took_part(milliseconds(20)) < 3) continue;
+    const auto late = Clock::now();
+    for (int j = 0; j < 10; ++j) {
+      const int threads = took_part(milliseconds(0));
+      if (Clock::now() - late > milliseconds(4)) break;
+      most = std::max(most, threads);
+    }
+  }
+  EXPECT_EQ(most, 2);
 }
 
 TEST(ThreadPool, ManyCallersShareOnePool) {
