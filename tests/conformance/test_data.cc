@@ -1,12 +1,11 @@
 #include "conformance/test_data.h"
 
-#include <onnx/onnx-data_pb.h>
-#include <onnx/onnx_pb.h>
-
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <set>
+
+#include "formats/onnx/messages.pb.h"
 
 namespace dunlin::conformance {
 namespace {

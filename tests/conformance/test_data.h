@@ -8,10 +8,6 @@
 #include "base/result.h"
 #include "dunlin/engine.h"
 
-namespace onnx {
-class ModelProto;
-}
-
 namespace dunlin::conformance {
 
 // How a file of test data is to be read; the model's type of that input or output says which.

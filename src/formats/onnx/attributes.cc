@@ -1,10 +1,10 @@
 // Attributes: from the wire to a map, from the map to the operator's typed struct.
-#include <onnx/onnx_pb.h>
 
 #include <algorithm>
 #include <set>
 
 #include "formats/onnx/internal.h"
+#include "formats/onnx/messages.pb.h"
 
 namespace dunlin::onnx_import {
 

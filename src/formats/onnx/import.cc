@@ -1,6 +1,5 @@
 // Walks a ModelProto: checks operators first, then builds the graph node by node, inferring types
 // on the way.
-#include <onnx/onnx_pb.h>
 
 #include <algorithm>
 #include <deque>
@@ -8,6 +7,7 @@
 #include <unordered_map>
 
 #include "formats/onnx/internal.h"
+#include "formats/onnx/messages.pb.h"
 #include "ops/op.h"
 
 namespace dunlin {

@@ -2,13 +2,13 @@
 // why.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <onnx/onnx_pb.h>
 
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
 #include "formats/onnx.h"
+#include "formats/onnx/messages.pb.h"
 
 namespace dunlin {
 namespace {

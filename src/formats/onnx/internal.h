@@ -9,13 +9,13 @@
 
 #include "formats/onnx.h"
 
-namespace onnx {
+namespace dunlin::onnx {
 class AttributeProto;
 class GraphProto;
 class ModelProto;
 class TensorProto;
 class TypeProto;
-}  // namespace onnx
+}  // namespace dunlin::onnx
 
 namespace dunlin::onnx_import {
 

@@ -1,12 +1,12 @@
 // Tensors of ONNX files: finding raw bytes without parsing them, and reading every storage form.
 #include <google/protobuf/io/coded_stream.h>
-#include <onnx/onnx_pb.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cstring>
 
 #include "formats/onnx/internal.h"
+#include "formats/onnx/messages.pb.h"
 
 namespace dunlin::onnx_import {
 namespace {
