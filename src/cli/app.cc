@@ -70,7 +70,7 @@ void AddSize(CLI::App* app, const std::string& name, std::optional<ImageSize>& s
          [&size, name](const std::string& text) {
            const auto dims = ParseShape(text);
            if (!dims || dims->size() != 2 || (*dims)[0] < 1 || (*dims)[1] < 1 ||
-               std::max((*dims)[0], (*dims)[1]) > kMaxPixels)
+               std::max((*dims)[0], (*dims)[1]) > kMaxImagePixels)
              throw CLI::ValidationError(name,
                                         fmt::format("'{}' is not a size such as 224,224", text));
            size = ImageSize{int((*dims)[0]), int((*dims)[1])};

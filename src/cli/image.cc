@@ -85,9 +85,9 @@ Result<Image> Shaped(const Image& image, std::span<const int64_t> dims, const Ch
                      const ImageOptions& options) {
   const int64_t model_h = dims[c.height_axis], model_w = dims[c.width_axis];
   // Extents beyond any picture are a mistake in the model or the flags, and must not be allocated.
-  if (std::max(model_h, int64_t{1}) > kMaxPixels / std::max(model_w, int64_t{1}))
+  if (std::max(model_h, int64_t{1}) > kMaxImagePixels / std::max(model_w, int64_t{1}))
     return Fail(Code::kInvalidArgument, "{} has more pixels than the limit of {}", ToString(dims),
-                kMaxPixels);
+                kMaxImagePixels);
   ImageSize size{image.width, image.height};
   if (options.resize) {
     size = *options.resize;
@@ -96,8 +96,8 @@ Result<Image> Shaped(const Image& image, std::span<const int64_t> dims, const Ch
     if (IsKnown(model_h)) size.height = int(model_h);
   }
   // The second product is that of the half-way picture, resized across but not yet down.
-  if (size.width < 1 || size.height < 1 || int64_t{size.width} * size.height > kMaxPixels ||
-      int64_t{size.width} * image.height > kMaxPixels)
+  if (size.width < 1 || size.height < 1 || int64_t{size.width} * size.height > kMaxImagePixels ||
+      int64_t{size.width} * image.height > kMaxImagePixels)
     return Fail(Code::kInvalidArgument, "cannot resize to {}x{}", size.width, size.height);
   Image out = Resize(image, size.width, size.height);
   if (options.crop) out = TRY(CropCenter(out, options.crop->width, options.crop->height));

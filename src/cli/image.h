@@ -1,5 +1,4 @@
-// PNG and JPEG files, and what turns a picture into a model's input: resize, crop, normalise, lay
-// out.
+// What turns a picture into a model's input: resize, crop, normalise, lay out.
 #pragma once
 
 #include <cstddef>
@@ -10,24 +9,10 @@
 #include <vector>
 
 #include "base/result.h"
+#include "image/decode.h"
 #include "tensor/tensor.h"
 
 namespace dunlin::cli {
-
-// 8 bits a sample, red green blue, rows top down without padding. Alpha is dropped, grey repeated.
-struct Image {
-  int width = 0;
-  int height = 0;
-  std::vector<uint8_t> rgb;
-};
-
-// Above this many pixels a file is refused: 64 million are 192 MB decoded, whatever the file's
-// size.
-inline constexpr int64_t kMaxPixels = 64'000'000;
-
-bool LooksLikeImage(std::span<const std::byte> bytes);  // by signature: PNG or JPEG
-// kInvalidArgument for a damaged, cut short, oversized or unknown file.
-Result<Image> DecodeImage(std::span<const std::byte> bytes);
 
 // Bilinear; when shrinking, each output pixel averages all the pixels it covers (a triangle filter
 // scaled with the ratio), so that no detail aliases. width, height >= 1.

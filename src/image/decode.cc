@@ -1,5 +1,5 @@
-// Decoders of image.h. libjpeg reports errors by longjmp: no object with a destructor may live in a
-// frame it leaves, which is why ReadJpeg works on plain memory given by its caller.
+// PNG and JPEG, by their libraries. libjpeg reports errors by longjmp: no object with a destructor
+// may live in a frame it leaves, which is why ReadJpeg works on plain memory given by its caller.
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs FILE and does not say so
 #include <cstring>
@@ -11,9 +11,10 @@
 
 #include <string_view>
 
-#include "cli/image.h"
+#include "image/decode.h"
+#include "image/plain.h"
 
-namespace dunlin::cli {
+namespace dunlin {
 namespace {
 
 constexpr std::string_view kPngSignature = "\x89PNG\r\n\x1a\n";
@@ -22,12 +23,6 @@ constexpr std::string_view kJpegSignature = "\xff\xd8\xff";
 bool StartsWith(std::span<const std::byte> bytes, std::string_view signature) {
   return bytes.size() >= signature.size() &&
          std::memcmp(bytes.data(), signature.data(), signature.size()) == 0;
-}
-
-Status CheckSize(int64_t width, int64_t height) {
-  if (width > 0 && height > 0 && height <= kMaxPixels / width) return {};
-  return Fail(Code::kInvalidArgument, "a picture of {}x{} is over the limit of {} pixels", width,
-              height, kMaxPixels);
 }
 
 Result<Image> DecodePng(std::span<const std::byte> bytes) {
@@ -39,7 +34,7 @@ Result<Image> DecodePng(std::span<const std::byte> bytes) {
   } freed{&png};
   if (png_image_begin_read_from_memory(&png, bytes.data(), bytes.size()) == 0)
     return Fail(Code::kInvalidArgument, "damaged PNG: {}", png.message);
-  TRY(CheckSize(png.width, png.height));
+  TRY(CheckImageSize(png.width, png.height));
   // With alpha in the target format libpng does not blend onto a background; it is dropped below.
   png.format = PNG_FORMAT_RGBA;
   std::vector<uint8_t> rgba(PNG_IMAGE_SIZE(png));
@@ -116,7 +111,7 @@ Result<Image> DecodeJpeg(std::span<const std::byte> bytes) {
   } destroyed{&info};
   if (!ReadJpeg(bytes, info, context, nullptr))
     return Fail(Code::kInvalidArgument, "damaged JPEG: {}", context.message);
-  TRY(CheckSize(info.image_width, info.image_height));
+  TRY(CheckImageSize(info.image_width, info.image_height));
   Image image{int(info.image_width), int(info.image_height),
               std::vector<uint8_t>(size_t(info.image_width) * info.image_height * 3)};
   if (!ReadJpeg(bytes, info, context, image.rgb.data()))
@@ -126,14 +121,37 @@ Result<Image> DecodeJpeg(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+Status CheckImageSize(int64_t width, int64_t height) {
+  if (width > 0 && height > 0 && height <= kMaxImagePixels / width) return {};
+  return Fail(Code::kInvalidArgument, "a picture of {}x{} is over the limit of {} pixels", width,
+              height, kMaxImagePixels);
+}
+
 bool LooksLikeImage(std::span<const std::byte> bytes) {
   return StartsWith(bytes, kPngSignature) || StartsWith(bytes, kJpegSignature);
 }
 
 Result<Image> DecodeImage(std::span<const std::byte> bytes) {
+  using namespace std::string_view_literals;
   if (StartsWith(bytes, kPngSignature)) return DecodePng(bytes);
   if (StartsWith(bytes, kJpegSignature)) return DecodeJpeg(bytes);
-  return Fail(Code::kInvalidArgument, "it is neither a PNG nor a JPEG file");
+  if (StartsWith(bytes, "BM")) return DecodeBmp(bytes);
+  if (bytes.size() > 2 && StartsWith(bytes, "P") && bytes[1] >= std::byte{'1'} &&
+      bytes[1] <= std::byte{'6'})
+    return DecodePnm(bytes);
+  constexpr std::pair<std::string_view, std::string_view> kKnown[] = {
+      {"RIFF"sv, "WebP"},
+      {"II*\0"sv, "TIFF"},
+      {"MM\0*"sv, "TIFF"},
+      {"GIF8"sv, "GIF"},
+      {"\0\0\0\x0cjP"sv, "JPEG 2000"},
+      {"\xffO\xffQ"sv, "JPEG 2000"},
+  };
+  for (const auto& [signature, name] : kKnown)
+    if (StartsWith(bytes, signature))
+      return Fail(Code::kUnimplemented, "{} pictures are not supported: PNG, JPEG, BMP and PNM are",
+                  name);
+  return Fail(Code::kInvalidArgument, "it is no PNG, JPEG, BMP or PNM file");
 }
 
-}  // namespace dunlin::cli
+}  // namespace dunlin
