@@ -4,9 +4,7 @@
 
 namespace dunlin {
 namespace control {
-namespace {
 
-// Stacking and slicing work on tensors alone.
 Status NeedTensor(const Type& t, std::string_view what) {
   if (t.kind == Type::Kind::kTensor) return {};
   return Fail(Code::kInvalidArgument, "{} is {}, not a tensor", what, ToString(t));
@@ -15,6 +13,29 @@ Result<Tensor> NeedTensor(RunValue v, std::string_view what) {
   if (v.tensor.defined()) return std::move(v.tensor);
   return Fail(Code::kInvalidArgument, "{} is not a tensor", what);
 }
+
+Result<std::vector<Type>> InferBody(InferContext& ctx, std::vector<Type>& formal, size_t first,
+                                    size_t count, size_t first_out) {
+  const std::vector<Type> initial(formal.begin() + long(first),
+                                  formal.begin() + long(first + count));
+  for (size_t i = 0; i < count; ++i)
+    formal[first + i] = Type{initial[i].kind, initial[i].dtype, false, {}};
+  std::vector<Type> out;
+  // Round 0 assumes nothing; what it finds holds always, so round 1 may assume it.
+  for (int round = 0; round < 2; ++round) {
+    out = TRY(ctx.InferSubgraph(0, formal));
+    if (out.size() < first_out + count)
+      return Fail(Code::kInvalidArgument,
+                  "body has {} outputs, fewer than its {} carried values need", out.size(), count);
+    for (size_t i = 0; i < count; ++i) {
+      formal[first + i] =
+          TRY(Merge(initial[i], out[first_out + i], fmt::format("carried value {}", i)));
+    }
+  }
+  return out;
+}
+
+namespace {
 
 Result<bool> TruthOf(const Tensor& t, std::string_view what) {
   if (t.dtype() != DType::kBool || t.count() != 1)
@@ -68,31 +89,6 @@ struct If {
     return {};
   }
 };
-
-// Types of loop-carried values that hold in every iteration: starts from nothing but element types
-// and sharpens, because what inference has once derived in a sub-graph it may keep. `formal` are
-// the types of the body's inputs, carried values at [first, first + count); the body's outputs hold
-// them from `first_out`. Returns the body's output types; formal then has the carried types.
-Result<std::vector<Type>> InferBody(InferContext& ctx, std::vector<Type>& formal, size_t first,
-                                    size_t count, size_t first_out) {
-  const std::vector<Type> initial(formal.begin() + long(first),
-                                  formal.begin() + long(first + count));
-  for (size_t i = 0; i < count; ++i)
-    formal[first + i] = Type{initial[i].kind, initial[i].dtype, false, {}};
-  std::vector<Type> out;
-  // Round 0 assumes nothing; what it finds holds always, so round 1 may assume it.
-  for (int round = 0; round < 2; ++round) {
-    out = TRY(ctx.InferSubgraph(0, formal));
-    if (out.size() < first_out + count)
-      return Fail(Code::kInvalidArgument,
-                  "body has {} outputs, fewer than its {} carried values need", out.size(), count);
-    for (size_t i = 0; i < count; ++i) {
-      formal[first + i] =
-          TRY(Merge(initial[i], out[first_out + i], fmt::format("carried value {}", i)));
-    }
-  }
-  return out;
-}
 
 // ---- Loop: inputs M, cond, carried…; body(iteration, cond, carried…) -> cond, carried…, scanned…
 // ----
@@ -363,6 +359,11 @@ std::span<const OpDef> ControlOps() {
           "Loop", {.min_inputs = 0, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
       Declare<control::SequenceMap>(
           "SequenceMap", {.min_inputs = 1, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
+      Declare<control::BatchScan>("BatchScan", {.domain = "dunlin",
+                                                .min_inputs = 2,
+                                                .max_inputs = -1,
+                                                .max_outputs = -1,
+                                                .subgraphs = 1}),
       Declare<control::Scan>(
           "Scan", {.min_inputs = 1, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
   };

@@ -4,6 +4,7 @@
 
 #include "ops/conv/conv.h"
 #include "ops/conv/conv_kernel.h"
+#include "ops/conv/deform_conv.h"
 #include "ops/op.h"
 
 namespace dunlin {
@@ -274,6 +275,7 @@ std::span<const OpDef> ConvOps() {
       Declare<ConvOp<FusedConvAttrs>>(kFusedConvName,
                                       {.domain = "dunlin", .min_inputs = 2, .max_inputs = 4}),
       Declare<ConvTransposeOp>("ConvTranspose", {.min_inputs = 2, .max_inputs = 3}),
+      Declare<DeformConv>("DeformConv", {.min_inputs = 3, .max_inputs = 5}),
   };
   return ops;
 }

@@ -1,4 +1,4 @@
-// Cast, CastLike, and the operators that hand their input on: Identity, Dropout.
+// Cast, CastLike, and the operator that hands its input on: Identity.
 #include <charconv>
 #include <cstring>
 
@@ -213,49 +213,12 @@ struct Identity {
   }
 };
 
-// At inference the output is the input and the mask is all true.
-struct Dropout {
-  struct Attrs {
-    std::optional<int64_t> seed;
-    template <class V>
-    void Visit(V& v) {
-      v("seed", seed);
-    }
-  };
-  static Status Infer(const Attrs&, InferContext& ctx) {
-    Type t = ctx.input(0);
-    ctx.Set(0, t);
-    t.dtype = DType::kBool;
-    ctx.Set(1, std::move(t));
-    return {};
-  }
-  static Status Reference(const Attrs&, RunContext& ctx) {
-    if (ctx.has(2) && ctx.in(2).count() > 0 && *ctx.in(2).as<bool>()) {
-      double ratio = 0.5;
-      if (ctx.has(1) && ctx.in(1).count() > 0)
-        TRY(VisitTypes<Floats>(ctx.in(1).dtype, "Dropout (ratio)",
-                               [&]<class T>(TypeTag<T>) -> Status {
-                                 ratio = Widen(*ctx.in(1).as<T>());
-                                 return {};
-                               }));
-      if (ratio != 0)
-        return Fail(Code::kUnimplemented, "Dropout: training_mode with ratio {} is not supported",
-                    ratio);
-    }
-    CopyElements(ctx.in(0), ctx.out(0));
-    if (ctx.wants(1)) std::fill_n(ctx.out(1).mut<bool>(), ctx.out(1).count(), true);
-    return {};
-  }
-};
-
 }  // namespace
 
 std::vector<OpDef> ConvertOps() {
   return {Declare<Cast>("Cast", {}),
           Declare<CastLike>("CastLike", {.min_inputs = 2, .max_inputs = 2}),
-          Declare<Identity>("Identity", {.is_view = true}),
-          Declare<Dropout>("Dropout",
-                           {.min_inputs = 1, .max_inputs = 3, .max_outputs = 2, .in_place = 0})};
+          Declare<Identity>("Identity", {.is_view = true})};
 }
 
 }  // namespace dunlin

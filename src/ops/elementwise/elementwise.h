@@ -11,6 +11,6 @@ std::vector<OpDef> UnaryOps();
 std::vector<OpDef> BinaryOps();
 std::vector<OpDef> VariadicOps();
 std::vector<OpDef> SelectOps();   // Where, Clip
-std::vector<OpDef> ConvertOps();  // Cast, CastLike, Identity, Dropout
+std::vector<OpDef> ConvertOps();  // Cast, CastLike, Identity
 
 }  // namespace dunlin

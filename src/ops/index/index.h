@@ -1,7 +1,7 @@
 // Operators that address elements by computed indices: Gather, GatherElements, GatherND,
-// ScatterElements, ScatterND, Scatter, Compress, Unique, NonMaxSuppression. Semantics: ONNX
-// opset 21. An index outside its extent is kInvalidArgument, wherever it comes from; kernels agree
-// exactly.
+// ScatterElements, ScatterND, Scatter, TensorScatter, Compress, Unique, NonMaxSuppression.
+// Semantics: ONNX opset 21. An index outside its extent is kInvalidArgument, wherever it comes
+// from; kernels agree exactly.
 #pragma once
 
 #include <optional>
@@ -69,6 +69,21 @@ struct ScatterND {
     template <class V>
     void Visit(V& v) {
       v("reduction", reduction);
+    }
+  };
+  static Status Infer(const Attrs&, InferContext&);
+  static Status Reference(const Attrs&, RunContext&);
+};
+
+// cache [B, …, T, …], update [B, …, S, …], write_indices [B]? -> the cache with the update in it.
+struct TensorScatter {
+  struct Attrs {
+    int64_t axis = -2;
+    std::string mode = "linear";
+    template <class V>
+    void Visit(V& v) {
+      v("axis", axis);
+      v("mode", mode);
     }
   };
   static Status Infer(const Attrs&, InferContext&);

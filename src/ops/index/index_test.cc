@@ -194,5 +194,33 @@ TEST(NonMaxSuppression, KeepsTheBestOfOverlappingBoxes) {
   t.ExpectInferIsTotal();
 }
 
+TEST(TensorScatter, WritesEachItemFromItsOwnPlace) {
+  OpTest t("TensorScatter");
+  t.Input(F({2, 3, 2}, {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6}))
+      .Input(F({2, 1, 2}, {8, 9, 10, 11}))
+      .Input(Tensor::Of<int64_t>({2}, {1, 2}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({2, 3, 2}, {1, 2, 8, 9, 5, 6, 1, 2, 3, 4, 10, 11})));
+  t.ExpectInferIsTotal();
+}
+
+TEST(TensorScatter, GoesRoundInACircle) {
+  OpTest t("TensorScatter");
+  t.Attr("mode", "circular").Attr("axis", 2);
+  t.Input(F({1, 2, 3}, {1, 2, 3, 4, 5, 6}))
+      .Input(F({1, 2, 2}, {7, 8, 9, 10}))
+      .Input(Tensor::Of<int64_t>({1}, {2}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 2, 3}, {8, 2, 7, 10, 5, 9})));
+}
+
+TEST(TensorScatter, BeginsAtZeroAndRefusesToRunOver) {
+  OpTest t("TensorScatter"), over("TensorScatter"), batch("TensorScatter");
+  t.Input(F({1, 2, 1}, {1, 2})).Input(F({1, 1, 1}, {7}));
+  EXPECT_TRUE(Near(t.Reference().value()[0], F({1, 2, 1}, {7, 2})));
+  over.Input(F({1, 2, 1}, {1, 2})).Input(F({1, 1, 1}, {7})).Input(Tensor::Of<int64_t>({1}, {2}));
+  EXPECT_EQ(over.Reference().error().code, Code::kInvalidArgument);
+  batch.Attr("axis", 0).Input(F({1, 2, 1}, {1, 2})).Input(F({1, 1, 1}, {7}));
+  EXPECT_EQ(batch.Infer().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin::testing

@@ -256,6 +256,7 @@ std::span<const OpDef> IndexOps() {
                                {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
       Declare<ScatterElements>("Scatter", {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
       Declare<ScatterND>("ScatterND", {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
+      Declare<TensorScatter>("TensorScatter", {.min_inputs = 2, .max_inputs = 3, .in_place = 0}),
       Declare<Compress>("Compress", {.min_inputs = 2, .max_inputs = 2}),
       Declare<Unique>("Unique", {.max_outputs = 4}),
       Declare<NonMaxSuppression>("NonMaxSuppression", {.min_inputs = 2, .max_inputs = 5}),

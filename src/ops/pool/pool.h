@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ops/conv/window.h"
+#include "ops/op.h"
 
 namespace dunlin {
 
@@ -40,5 +41,7 @@ struct LpPoolAttrs : PoolAttrs {
     v("p", p);
   }
 };
+
+OpDef MaxRoiPoolOp();
 
 }  // namespace dunlin

@@ -384,6 +384,7 @@ std::span<const OpDef> PoolOps() {
       Declare<FastGlobalPoolOp<GlobalPool::kMax>>("GlobalMaxPool", {}),
       Declare<GlobalPoolOp<GlobalPool::kLp>>("GlobalLpPool", {}),
       Declare<MaxUnpoolOp>("MaxUnpool", {.min_inputs = 2, .max_inputs = 3}),
+      MaxRoiPoolOp(),
   };
   return ops;
 }

@@ -193,5 +193,35 @@ TEST(GlobalPools, KernelsMatchForAnyExtents) {
       }
 }
 
+// 0 … 15 in four rows; corners are pixels, both inclusive.
+TEST(MaxRoiPool, TakesTheLargestOfEachCell) {
+  Tensor x = Tensor::Create(DType::kF32, {1, 1, 4, 4}).value();
+  for (int i = 0; i < 16; ++i) x.mut<float>()[i] = float(i);
+  OpTest t("MaxRoiPool");
+  t.Attr("pooled_shape", Ints{2, 2})
+      .Input(x)
+      .Input(Tensor::Of<float>({2, 5}, {0, 0, 0, 3, 3, 0, 1, 1, 2, 3}));
+  const auto r = t.Reference();
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  // The second: rows 1 to 3 in cells of 1.5, so rows 1, 2 and 2, 3; columns 1 and 2.
+  EXPECT_TRUE(Near((*r)[0], Tensor::Of<float>({2, 1, 2, 2}, {5, 7, 13, 15, 9, 10, 13, 14})));
+  t.ExpectInferIsTotal();
+}
+
+TEST(MaxRoiPool, ScalesCornersAndGivesZeroOutside) {
+  OpTest t("MaxRoiPool");
+  t.Attr("pooled_shape", Ints{1, 2}).Attr("spatial_scale", 0.5);
+  t.Input(Tensor::Of<float>({1, 1, 1, 2}, {-3, -5}));
+  t.Input(Tensor::Of<float>({1, 5}, {0, 2, 0, 5, 0}));  // columns 1 to 3 (2.5 rounds up)
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<float>({1, 1, 1, 2}, {-5, 0})));
+}
+
+TEST(MaxRoiPool, RefusesAnImageThatIsNotThere) {
+  OpTest t("MaxRoiPool");
+  t.Attr("pooled_shape", Ints{1, 1}).Input(RandomF32({1, 1, 2, 2}));
+  t.Input(Tensor::Of<float>({1, 5}, {1, 0, 0, 1, 1}));
+  EXPECT_EQ(t.Reference().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin::testing

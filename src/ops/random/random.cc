@@ -5,7 +5,7 @@
 #include <numbers>
 #include <random>
 
-#include "ops/op.h"
+#include "ops/random/random.h"
 
 namespace dunlin {
 namespace {
@@ -246,6 +246,7 @@ std::span<const OpDef> RandomOps() {
       Declare<Like<UniformAttrs>>("RandomUniformLike", kOneInput),
       Declare<Bernoulli>("Bernoulli", kOneInput),
       Declare<Multinomial>("Multinomial", kOneInput),
+      DropoutOp(),
   };
   return ops;
 }

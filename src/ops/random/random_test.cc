@@ -103,5 +103,41 @@ TEST(Random, RefusesNegativeExtentsAndIntegerTypes) {
   EXPECT_EQ(integer.Infer().error().code, Code::kInvalidArgument);
 }
 
+TEST(Dropout, PassesTheInputAtInference) {
+  const Tensor x = testing::RandomF32({3, 5});
+  const auto r = OpTest("Dropout").Input(x).Input(Tensor::Scalar(0.9f)).Outputs(2).Reference();
+  ASSERT_TRUE(r.has_value());
+  EXPECT_TRUE(Near((*r)[0], x));
+  for (const bool kept : (*r)[1].values<bool>()) EXPECT_TRUE(kept);
+}
+
+// numpy.random.seed(0); numpy.random.uniform(size=6) is .5488 .7152 .6028 .5449 .4237 .6459.
+TEST(Dropout, DrawsNumpysNumbersInTraining) {
+  OpTest t("Dropout");
+  t.Attr("seed", 0)
+      .Input(Tensor::Of<float>({6}, {1, 2, 3, 4, 5, 6}))
+      .Input(Tensor::Scalar(0.6f))
+      .Input(Tensor::Scalar(true))
+      .Outputs(2);
+  const auto r = t.Reference();
+  ASSERT_TRUE(r.has_value()) << r.error().message;
+  EXPECT_TRUE(Near((*r)[0], Tensor::Of<float>({6}, {0, 5, 7.5f, 0, 0, 15}), {.abs = 1e-5}));
+  EXPECT_TRUE(Near((*r)[1], Tensor::Of<bool>({6}, {false, true, true, false, false, true})));
+  t.ExpectInferIsTotal();
+}
+
+TEST(Dropout, OfNothingIsTheInputInTrainingToo) {
+  const Tensor x = Tensor::Of<float>({2}, {1, 2});
+  OpTest t("Dropout");
+  t.Input(x).Input(Tensor::Scalar(0.0f)).Input(Tensor::Scalar(true));
+  EXPECT_TRUE(Near(Draw(t), x));
+}
+
+TEST(Dropout, RefusesARatioThatKeepsNothing) {
+  OpTest t("Dropout");
+  t.Input(Tensor::Scalar(1.0f)).Input(Tensor::Scalar(1.0f)).Input(Tensor::Scalar(true));
+  EXPECT_EQ(t.Reference().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin

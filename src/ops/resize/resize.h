@@ -1,5 +1,5 @@
-// Operators that resample or transform: Resize, GridSample, AffineGrid, RoiAlign, Einsum, Det, DFT,
-// STFT, MelWeightMatrix and the windows. Semantics: ONNX opset 21.
+// Operators that resample or transform: Resize, GridSample, AffineGrid, RoiAlign, ImageDecoder,
+// Einsum, Det, DFT, STFT, MelWeightMatrix and the windows. Semantics: ONNX opset 24.
 #pragma once
 
 #include <optional>
@@ -99,6 +99,19 @@ struct RoiAlign {
   static Status Reference(const Attrs&, RunContext&);
   // f32 averages: within 8 ulp per sample of the reference.
   static Result<KernelPtr> Lower(const Attrs&, LowerContext&);
+};
+
+// The bytes of a picture file -> [H, W, 3 or 1].
+struct ImageDecoder {
+  struct Attrs {
+    std::string pixel_format = "RGB";
+    template <class V>
+    void Visit(V& v) {
+      v("pixel_format", pixel_format);
+    }
+  };
+  static Status Infer(const Attrs&, InferContext&);
+  static Status Reference(const Attrs&, RunContext&);
 };
 
 struct Einsum {

@@ -353,6 +353,25 @@ TEST(Dft, PadsTruncatesAndHalves) {
   EXPECT_FALSE(huge.Infer().has_value());
 }
 
+// Half a spectrum of real numbers gives the numbers back, of even and odd lengths.
+TEST(Dft, OnesidedInverseIsReal) {
+  for (const int64_t n : {1, 2, 5, 8}) {
+    const Tensor x = RandomF32({2, n, 1}), length = Tensor::Scalar(n);
+    OpTest forth("DFT"), back("DFT");
+    forth.Input(x).Const(length).Attr("onesided", 1);
+    const Tensor half = forth.Reference().value()[0];
+    EXPECT_EQ(half.dims(), (Dims{2, n / 2 + 1, 2}));
+    back.Input(half).Const(length).Attr("onesided", 1).Attr("inverse", 1);
+    EXPECT_TRUE(Near(back.Reference().value()[0], x, {.abs = 1e-5})) << n;
+    back.ExpectInferIsTotal();
+  }
+  OpTest even("DFT"), real("DFT");
+  even.Input(F({1, 3, 2}, {6, 0, 0, 0, -2, 0})).Attr("onesided", 1).Attr("inverse", 1);
+  EXPECT_EQ(Values(even.Reference()), (std::vector<float>{1, 2, 1, 2}));  // 2 (3 - 1) numbers
+  real.Input(F({1, 3, 1}, {1, 2, 3})).Attr("onesided", 1).Attr("inverse", 1);
+  EXPECT_FALSE(real.Infer().has_value());
+}
+
 TEST(Stft, TransformsWindowedFrames) {
   OpTest t("STFT");
   t.Input(F({1, 4, 1}, {1, 2, 3, 4})).Const(Tensor::Scalar<int64_t>(2)).Input(F({2}, {1, 0.5f}));
@@ -395,6 +414,15 @@ TEST(Windows, StartLowAndAreSymmetricWhenNotPeriodic) {
   }
 }
 
+// 0.5 - 0.5 cos 0; the symmetric one has no formula, and is a window that lets everything through.
+TEST(Windows, OfOneElement) {
+  OpTest periodic("HannWindow"), symmetric("HannWindow");
+  periodic.Const(Tensor::Scalar<int64_t>(1));
+  symmetric.Const(Tensor::Scalar<int64_t>(1)).Attr("periodic", 0);
+  EXPECT_EQ(Values(periodic.Reference()), (std::vector<float>{0}));
+  EXPECT_EQ(Values(symmetric.Reference()), (std::vector<float>{1}));
+}
+
 TEST(MelWeightMatrix, HasTrianglesOfHeightOne) {
   OpTest t("MelWeightMatrix");
   t.Const(Tensor::Scalar<int64_t>(4))
@@ -408,6 +436,32 @@ TEST(MelWeightMatrix, HasTrianglesOfHeightOne) {
     for (int r = 0; r < 33; ++r) best = std::max(best, y.as<float>()[r * 4 + c]);
     EXPECT_EQ(best, 1);
   }
+  t.ExpectInferIsTotal();
+}
+
+// A PPM of two pixels.
+Tensor PictureFile() {
+  const std::string_view file = "P6 2 1 255\n\x0a\x14\x1e\xc8\x64\x32";
+  return Tensor::Of<uint8_t>({int64_t(file.size())},
+                             std::span(reinterpret_cast<const uint8_t*>(file.data()), file.size()));
+}
+
+TEST(ImageDecoder, GivesPixelsInTheOrderThatIsAskedFor) {
+  const auto decode = [](const char* format) {
+    OpTest t("ImageDecoder");
+    t.Attr("pixel_format", format).Input(PictureFile());
+    return t.Reference().value()[0];
+  };
+  EXPECT_TRUE(Near(decode("RGB"), Tensor::Of<uint8_t>({1, 2, 3}, {10, 20, 30, 200, 100, 50})));
+  EXPECT_TRUE(Near(decode("BGR"), Tensor::Of<uint8_t>({1, 2, 3}, {30, 20, 10, 50, 100, 200})));
+  // 0.299 * 10 + 0.587 * 20 + 0.114 * 30 = 18.15; 59.8 + 58.7 + 5.7 = 124.2
+  EXPECT_TRUE(Near(decode("Grayscale"), Tensor::Of<uint8_t>({1, 2, 1}, {18, 124})));
+}
+
+TEST(ImageDecoder, RefusesOtherBytes) {
+  OpTest t("ImageDecoder");
+  t.Input(Tensor::Of<uint8_t>({3}, {1, 2, 3}));
+  EXPECT_EQ(t.Reference().error().code, Code::kInvalidArgument);
   t.ExpectInferIsTotal();
 }
 

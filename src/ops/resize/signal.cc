@@ -128,10 +128,31 @@ Status CheckLength(int64_t n) {
 
 }  // namespace
 
+namespace {
+
+// The length of the transform where input 1 does not say it: an extent, or what half a spectrum of
+// that extent stands for.
+int64_t DefaultLength(const Dft::Attrs& a, int64_t extent) {
+  if (!a.inverse || !a.onesided) return extent;
+  return IsKnown(extent) ? 2 * (extent - 1) : kUnknownDim;
+}
+// How many numbers of a transform of length n are given.
+int64_t Bins(const Dft::Attrs& a, int64_t n) { return a.onesided && !a.inverse ? n / 2 + 1 : n; }
+
+// Fills v, the whole spectrum of real numbers, from the first half of it.
+void Mirror(std::vector<Complex>& v) {
+  const size_t n = v.size();
+  v[0] = v[0].real();
+  if (n % 2 == 0) v[n / 2] = v[n / 2].real();
+  for (size_t k = n / 2 + 1; k < n; ++k) v[k] = std::conj(v[n - k]);
+}
+
+}  // namespace
+
+// Half a spectrum of real numbers becomes these numbers, real numbers become half a spectrum; else
+// complex (or real) numbers become as many complex ones.
 Status Dft::Infer(const Attrs& a, InferContext& ctx) {
   const Type& x = ctx.input(0);
-  if (a.inverse && a.onesided)
-    return Fail(Code::kInvalidArgument, "an inverse transform cannot be onesided");
   const auto length = TRY(OneInt(ctx, 1));
   const auto given = TRY(OneInt(ctx, 2));
   if (length) TRY(CheckLength(*length));
@@ -143,10 +164,11 @@ Status Dft::Infer(const Attrs& a, InferContext& ctx) {
   if (rank < 2 || (IsKnown(x.dims.back()) && x.dims.back() != 1 && x.dims.back() != 2))
     return Fail(Code::kInvalidArgument, "the input has extents {}, the last must be 1 or 2",
                 ToString(std::span<const int64_t>(x.dims)));
-  if (a.onesided && x.dims.back() == 2)
-    return Fail(Code::kInvalidArgument, "a onesided transform takes real numbers");
+  if (a.onesided && IsKnown(x.dims.back()) && x.dims.back() != (a.inverse ? 2 : 1))
+    return Fail(Code::kInvalidArgument, "a onesided {} takes {} numbers",
+                a.inverse ? "inverse transform" : "transform", a.inverse ? "complex" : "real");
   Dims out = x.dims;
-  out.back() = 2;
+  out.back() = a.onesided && a.inverse ? 1 : 2;
   if (ctx.has(2) && !given) {
     for (int i = 0; i < rank - 1; ++i) out[size_t(i)] = kUnknownDim;
   } else {
@@ -154,9 +176,13 @@ Status Dft::Infer(const Attrs& a, InferContext& ctx) {
     if (axis == rank - 1)
       return Fail(Code::kInvalidArgument, "the last axis holds the complex parts");
     int64_t& n = out[size_t(axis)];
-    if (ctx.has(1)) n = length.value_or(kUnknownDim);
-    if (IsKnown(n)) TRY(CheckLength(n));
-    if (a.onesided) n = IsKnown(n) ? n / 2 + 1 : kUnknownDim;
+    n = ctx.has(1) ? length.value_or(kUnknownDim) : DefaultLength(a, n);
+    if (IsKnown(n)) {
+      TRY(CheckLength(n));
+      n = Bins(a, n);
+    } else if (a.onesided) {
+      n = kUnknownDim;
+    }
   }
   TRY(CheckSize(out));
   ctx.Set(0, Type::Of(x.dtype, std::move(out)));
@@ -169,10 +195,11 @@ Status Dft::Reference(const Attrs& a, RunContext& ctx) {
   const int64_t given = TRY(OneInt(ctx, 2, -2));
   const auto axis = size_t(TRY(NormalizeAxis(given, x.rank())));
   const int64_t extent = x.dims[axis], parts = x.dims.back(), bins = y.dims[axis];
-  const int64_t n = TRY(OneInt(ctx, 1, extent));
+  const int64_t n = TRY(OneInt(ctx, 1, DefaultLength(a, extent)));
   TRY(CheckLength(n));
-  if (bins != (a.onesided ? n / 2 + 1 : n))
-    return Fail(Code::kInternal, "{} bins of a transform of {}", bins, n);
+  if (bins != Bins(a, n)) return Fail(Code::kInternal, "{} bins of a transform of {}", bins, n);
+  const bool halves = a.onesided && a.inverse;  // the input is half of a spectrum
+  const int64_t taken = std::min(extent, halves ? n / 2 + 1 : n), results = y.dims.back();
   int64_t outer = 1, inner = 1;
   for (size_t i = 0; i + 1 < x.dims.size(); ++i)
     if (i != axis) (i < axis ? outer : inner) *= x.dims[i];
@@ -180,17 +207,18 @@ Status Dft::Reference(const Attrs& a, RunContext& ctx) {
     std::vector<Complex> v(static_cast<size_t>(n));
     for (int64_t o = 0; o < outer; ++o)
       for (int64_t i = 0; i < inner; ++i) {
-        for (int64_t k = 0; k < n; ++k) {
+        std::fill(v.begin(), v.end(), Complex());
+        for (int64_t k = 0; k < taken; ++k) {
           const T* p = x.as<T>() + ((o * extent + k) * inner + i) * parts;
-          v[size_t(k)] =
-              k < extent ? Complex(Number(p[0]), parts == 2 ? Number(p[1]) : 0) : Complex();
+          v[size_t(k)] = Complex(Number(p[0]), parts == 2 ? Number(p[1]) : 0);
         }
+        if (halves) Mirror(v);
         Transform(v, a.inverse ? 1 : -1);
         const double scale = a.inverse ? 1 / double(n) : 1;
         for (int64_t k = 0; k < bins; ++k) {
-          T* p = y.mut<T>() + ((o * bins + k) * inner + i) * 2;
+          T* p = y.mut<T>() + ((o * bins + k) * inner + i) * results;
           p[0] = FromDouble<T>(v[size_t(k)].real() * scale);
-          p[1] = FromDouble<T>(v[size_t(k)].imag() * scale);
+          if (results == 2) p[1] = FromDouble<T>(v[size_t(k)].imag() * scale);
         }
       }
     return {};
@@ -336,7 +364,9 @@ Status Window::Fill(const Attrs& a, RunContext& ctx, double a0, double a1, doubl
     } else {
       for (int64_t i = 0; i < n; ++i) {
         const double x = period > 0 ? 2 * std::numbers::pi * double(i) / period : 0;
-        y.mut<T>()[i] = FromDouble<T>(n == 1 ? 1 : a0 + a1 * std::cos(x) + a2 * std::cos(2 * x));
+        // Of one element the symmetric window has no period.
+        const bool whole = n == 1 && !a.periodic;
+        y.mut<T>()[i] = FromDouble<T>(whole ? 1 : a0 + a1 * std::cos(x) + a2 * std::cos(2 * x));
       }
       return {};
     }
@@ -393,6 +423,7 @@ std::span<const OpDef> ResizeOps() {
       Declare<GridSample>("GridSample", {.min_inputs = 2, .max_inputs = 2}),
       Declare<AffineGrid>("AffineGrid", {.min_inputs = 2, .max_inputs = 2}),
       Declare<RoiAlign>("RoiAlign", {.min_inputs = 3, .max_inputs = 3}),
+      Declare<ImageDecoder>("ImageDecoder", {}),
       Declare<Einsum>("Einsum", {.min_inputs = 1, .max_inputs = -1}),
       Declare<Det>("Det", {}),
       Declare<Dft>("DFT", {.min_inputs = 1, .max_inputs = 3}),

@@ -1,4 +1,5 @@
-// Operators on strings (ONNX): StringNormalizer, StringConcat, StringSplit.
+// Operators on strings (ONNX): StringNormalizer, StringConcat, StringSplit; the family's
+// table.
 #include <locale.h>
 #include <wctype.h>
 
@@ -6,6 +7,7 @@
 #include <set>
 
 #include "ops/op.h"
+#include "ops/text/text.h"
 #include "ops/text/tfidf.h"
 
 namespace dunlin {
@@ -237,6 +239,7 @@ std::span<const OpDef> TextOps() {
       Declare<StringConcat>("StringConcat", {.min_inputs = 2, .max_inputs = 2}),
       Declare<StringSplit>("StringSplit", {.max_outputs = 2}),
       Declare<TfIdfVectorizer>("TfIdfVectorizer", {}),
+      RegexFullMatchOp(),
   };
   return ops;
 }

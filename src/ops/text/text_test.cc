@@ -90,5 +90,25 @@ TEST(TfIdf, RefusesAPoolThatDoesNotFit) {
   EXPECT_EQ(u.Infer().error().code, Code::kInvalidArgument);
 }
 
+TEST(RegexFullMatch, MatchesTheWholeStringOnly) {
+  OpTest t("RegexFullMatch");
+  t.Attr("pattern", R"((\w+)@(a|b)\.com)");
+  t.Input(Strings({2, 2}, {"x@a.com", "x@b.com.", "é@a.com", ""}));
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<bool>({2, 2}, {true, false, false, false})));
+  t.ExpectInferIsTotal();
+}
+
+TEST(RegexFullMatch, IsQuickWhereBacktrackingIsNot) {
+  OpTest t("RegexFullMatch");
+  t.Attr("pattern", "(a*)*b").Input(Strings({1}, {std::string(100000, 'a')}));
+  EXPECT_FALSE((*t.Reference())[0].as<bool>()[0]);
+}
+
+TEST(RegexFullMatch, RefusesWhatIsNoPattern) {
+  OpTest t("RegexFullMatch");
+  t.Attr("pattern", "(a").Input(Strings({1}, {"a"}));
+  EXPECT_EQ(t.Infer().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin
