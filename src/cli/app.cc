@@ -215,14 +215,25 @@ void AddOptimize(Commands& commands, OptimizeCommand& c) {
   CLI::App* app = commands.Add(
       "optimize",
       "Show what graph transformation makes of a model: nodes and constants after every pass, then "
-      "layouts and memory.",
+      "layouts and memory; or write it as standard ONNX.",
       "  dunlin optimize net.onnx --explain\n"
+      "  dunlin optimize net.onnx -o smaller.onnx --opset 17\n"
       "  dunlin optimize det.onnx --shape x=1,3,640,640 --json | jq .model.after",
       [&c](Stage& s) { return Optimize(c, s); });
   app->add_option("MODEL", c.model, "An .onnx file")->required();
   AddShapes(app, c.inputs);
   app->add_flag("--explain", c.explain, "A row per rule that fired, with how often");
   app->add_flag("--json", c.json, "One JSON object, rules included");
+  CLI::Option* output = app->add_option(
+      "-o,--output", c.output, "Write the model here, as ONNX that other engines can load");
+  app->add_option("--opset", c.opset,
+                  "Of the written file, 7 to 24 (default: the model's, or the least that works)")
+      ->needs(output)
+      ->check(CLI::Range(7, 24));
+  app->add_option("--external-data", c.external_data,
+                  "Weights beside the written file: auto (above 2 GiB), always, never")
+      ->needs(output)
+      ->check(CLI::IsMember({"auto", "always", "never"}));
 }
 
 void AddBench(Commands& commands, BenchCommand& c) {

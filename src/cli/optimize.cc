@@ -1,8 +1,11 @@
 #include "cli/optimize.h"
 
 #include <cstdio>
+#include <optional>
 
 #include "base/json_writer.h"
+#include "cli/process.h"
+#include "cli/progress.h"
 #include "cli/text.h"
 
 namespace dunlin::cli {
@@ -97,10 +100,51 @@ Result<CostReport> CostOf(const Model& model, std::span<const NamedTensor> input
   return model.Cost(inputs);
 }
 
+// The report of what was written, in place of that of the model as it runs.
+Status Write(const OptimizeCommand& command) {
+  ExportOptions options;
+  options.opset = command.opset;
+  options.external_data = command.external_data == "always"  ? ExternalData::kAlways
+                          : command.external_data == "never" ? ExternalData::kNever
+                                                             : ExternalData::kAuto;
+  Interrupts interrupts;
+  std::optional<Progress> progress;
+  int64_t shown = 0;
+  options.progress = [&](int64_t done, int64_t total) {
+    if (!progress) progress.emplace(stderr, total);
+    progress->Add(done - shown);
+    shown = done;
+    progress->Show("writing");
+    return !interrupts.Asked();
+  };
+  const auto written = WriteOptimized(command.model, command.output, options);
+  progress.reset();
+  if (!written) return Fail(written.error());
+  const ExportReport& file = written->file;
+  if (command.json) {
+    JsonWriter json;
+    json.BeginObject();
+    ReportJson(json, "model", written->optimization);
+    json.Key("written").BeginObject().Key("file").String(command.output);
+    json.Key("opset").Int(file.opset).Key("ir_version").Int(file.ir_version);
+    json.Key("nodes").Int(file.nodes).Key("bytes").Int(file.model_bytes);
+    json.Key("external_data").String(file.data_file).Key("external_bytes").Int(file.data_bytes);
+    fmt::print("{}\n", json.End().End().text());
+    return {};
+  }
+  fmt::print("{}\n{}: opset {}, {} nodes, {}", ReportText(written->optimization, command.explain),
+             command.output, file.opset, file.nodes, HumanBytes(file.model_bytes));
+  if (!file.data_file.empty())
+    fmt::print("; weights in {}, {}", file.data_file, HumanBytes(file.data_bytes));
+  fmt::print("\n");
+  return {};
+}
+
 }  // namespace
 
 Status Optimize(const OptimizeCommand& command, Stage& stage) {
   stage = Stage::kLoad;
+  if (!command.output.empty()) return Write(command);
   const auto model = TRY(Model::Load(command.model));
   stage = Stage::kInput;
   const Inputs inputs = TRY(MakeInputs(model->inputs(), command.inputs));

@@ -13,6 +13,9 @@ struct OptimizeCommand {
   InputOptions inputs;   // extents, for what depends on them
   bool explain = false;  // a row per rule that fired
   bool json = false;
+  std::string output;                  // "": nothing is written
+  int opset = 0;                       // 0: the model's own or the smallest that works
+  std::string external_data = "auto";  // auto, always, never
 };
 Status Optimize(const OptimizeCommand& command, Stage& stage);
 

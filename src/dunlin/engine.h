@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "formats/export.h"
 #include "passes/report.h"
 #include "runtime/allocator.h"
 #include "tensor/tensor.h"
@@ -209,6 +210,19 @@ class Session {
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+// What WriteOptimized made.
+struct WrittenModel {
+  ExportReport file;
+  OptimizationReport optimization;
+};
+// Reads the model file `from` and writes it to `to` as standard ONNX: what depends on constants only
+// computed, what does nothing left out, equal nodes merged, scales and pads folded into
+// convolutions. Other engines can load it and give the same answers. `to` must not be a file that
+// the model is read from. Errors: those of Model::Load and ExportOnnx (formats/onnx.h).
+Result<WrittenModel> WriteOptimized(const std::string& from, const std::string& to,
+                                    const ExportOptions& options = {},
+                                    const std::string& external_data_dir = {});
 
 // The name and version of the engine, and the SIMD target it runs on here: "AVX3".
 std::string_view Version();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/export.h"
 #include "ir/graph.h"
 
 namespace dunlin {
@@ -21,6 +22,7 @@ struct ImportedModel {
   std::unique_ptr<Graph> graph;
   std::vector<DeclaredPort> inputs, outputs;    // parallel to the graph's
   std::map<std::string, std::string> metadata;  // producer, opset, ir_version, the model's own keys
+  std::vector<std::string> external_files;  // that weights lie in, as paths
 };
 
 // bytes: a serialised ModelProto; weights stay in `backing` (which owns the bytes, e.g. a mapped
@@ -30,5 +32,15 @@ struct ImportedModel {
 // operator with its nodes.
 Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
                                  const std::string& external_dir);
+
+// ONNX out: writes a model's graph, which may have been transformed since it was read, with weights
+// streamed from where they lie. Operators that the opset has not, or that are our own, become others
+// that mean the same. Errors: kUnimplemented naming the nodes, and the least opset, of what the
+// opset cannot express; kFailedPrecondition or kResourceExhausted when a file cannot be written;
+// kCancelled.
+Result<ExportReport> ExportOnnx(const ImportedModel& model, const std::string& path,
+                                const ExportOptions& options);
+// The same as the bytes of one file, all weights in it.
+Result<std::string> ExportOnnxBytes(const ImportedModel& model, const ExportOptions& options);
 
 }  // namespace dunlin

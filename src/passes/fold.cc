@@ -8,7 +8,10 @@ namespace {
 
 // A folded result may grow the model by this much; beyond it, only if it is no larger than what
 // went in.
-constexpr int64_t kMaxGrowthBytes = int64_t{1} << 20;
+struct FoldLimits {
+  int64_t growth_bytes = int64_t{1} << 20;
+  bool dequantise = true;  // whether a quantised constant may become a float one
+};
 
 // The nodes of `branch` become nodes of the graph in place of the If.
 void InlineBranch(Graph& g, NodeId id, int branch) {
@@ -55,7 +58,8 @@ void InlineBranch(Graph& g, NodeId id, int branch) {
   g.Erase(id);
 }
 
-Result<int> FoldNode(Graph& g, Node& n) {
+Result<int> FoldNode(Graph& g, Node& n, const FoldLimits& limits) {
+  if (!limits.dequantise && n.op->name == "DequantizeLinear") return 0;
   if (n.op->subgraphs > 0 || n.op->nondeterministic || n.inputs.empty()) return 0;
   std::vector<Tensor> inputs;
   int64_t bytes = 0;
@@ -76,11 +80,11 @@ Result<int> FoldNode(Graph& g, Node& n) {
     if (t.kind != Type::Kind::kTensor) return 0;
     if (t.IsStatic()) {
       const auto count = ElementCount(t.dims);
-      if (!count || ByteSize(t.dtype, *count) > std::max(kMaxGrowthBytes, bytes)) return 0;
+      if (!count || ByteSize(t.dtype, *count) > std::max(limits.growth_bytes, bytes)) return 0;
     }
   }
-  auto results =
-      Evaluate(*n.op, *n.attrs, inputs, int(n.outputs.size()), std::max(kMaxGrowthBytes, bytes));
+  auto results = Evaluate(*n.op, *n.attrs, inputs, int(n.outputs.size()),
+                          std::max(limits.growth_bytes, bytes));
   if (!results) {
     // The data break the operator's contract, or the result is too large: the run will say so, if
     // it gets there.
@@ -97,9 +101,7 @@ bool AllOutputsConstant(const Graph& g, const Node& n) {
   return true;
 }
 
-}  // namespace
-
-Status FoldConstants(Graph& g, RuleCounts& counts) {
+Status Fold(Graph& g, RuleCounts& counts, const FoldLimits& limits) {
   bool again = true;
   while (again) {
     again = false;
@@ -111,7 +113,7 @@ Status FoldConstants(Graph& g, RuleCounts& counts) {
         g.Erase(id);
         continue;
       }
-      if (TRY(FoldNode(g, n)) > 0) {
+      if (TRY(FoldNode(g, n, limits)) > 0) {
         counts.Add("constant-inputs");
         g.Erase(id);
         continue;
@@ -127,11 +129,20 @@ Status FoldConstants(Graph& g, RuleCounts& counts) {
         }
       }
       // A branch that is impossible for these shapes reports it when it is entered, if ever.
-      for (const auto& s : n.subgraphs) (void)FoldConstants(*s, counts);
+      for (const auto& s : n.subgraphs) (void)Fold(*s, counts, limits);
     }
   }
   counts.Add("dead-node", g.RemoveDeadNodes());
   return {};
+}
+
+}  // namespace
+
+Status FoldConstants(Graph& g, RuleCounts& counts) { return Fold(g, counts, {}); }
+
+Status FoldForExport(Graph& g, RuleCounts& counts) {
+  constexpr int64_t kScalars = 256;  // what no file is larger for
+  return Fold(g, counts, {.growth_bytes = kScalars, .dequantise = false});
 }
 
 }  // namespace dunlin

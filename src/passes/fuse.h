@@ -12,8 +12,10 @@ std::span<const Rule> ChainRules();
 std::span<const Rule> LateChainRules();
 // LayerNorm and RMSNorm without scale and shift, after those.
 std::span<const Rule> PlainChainRules();
-// Scales, shifts and pads into convolutions; biases, scales and transposes into matrix products.
+// Scales, shifts and pads into the weights of convolutions.
 std::span<const Rule> ConvolutionRules();
+// Biases, scales and transposes into matrix products.
+std::span<const Rule> ProductRules();
 // Softmax of a product times another, with what stands around it, into attention. Needs known
 // shapes.
 std::span<const Rule> AttentionRules();

@@ -220,12 +220,20 @@ Status Fuse(Graph& g, RuleCounts& counts) {
   TRY(ApplyRules(g, LateChainRules(), counts));
   TRY(ApplyRules(g, PlainChainRules(), counts));
   TRY(ApplyRules(g, ConvolutionRules(), counts));
+  TRY(ApplyRules(g, ProductRules(), counts));
   TRY(ApplyRules(g, AttentionRules(), counts));
   TRY(ApplyRules(g, ShuffleRules(), counts));
   TRY(ApplyRules(g, EpilogueRules(), counts));
   for (const NodeId id : g.SoundOrder())
     // A branch that is impossible for these shapes reports it when it is entered, if ever.
     for (const auto& s : g.node(id).subgraphs) (void)Fuse(*s, counts);
+  return {};
+}
+
+Status FoldIntoConvolutions(Graph& g, RuleCounts& counts) {
+  TRY(ApplyRules(g, ConvolutionRules(), counts));
+  for (const NodeId id : g.SoundOrder())
+    for (const auto& s : g.node(id).subgraphs) (void)FoldIntoConvolutions(*s, counts);
   return {};
 }
 

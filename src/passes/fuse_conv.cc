@@ -371,6 +371,12 @@ std::span<const Rule> ConvolutionRules() {
        Op({"Sub", "Div"}, {OpMore({"Conv", "ConvTranspose"}, {Var(0)}, 1), Var(3)}, 0),
        FoldChannelConstant},
       {"pad-conv", OpMore({"Conv"}, {OpMore({"Pad"}, {Var(0)}, 1)}, 0), FoldPad},
+  };
+  return rules;
+}
+
+std::span<const Rule> ProductRules() {
+  static const Rule rules[] = {
       {"gemm-matmul", OpMore({"Gemm"}, {Var(0)}, 0), GemmToMatMul},
       {"matmul-bias", Op("Add", {OpMore({"MatMul", "dunlin.FusedMatMul"}, {Var(2)}, 1), Var(0)}, 0),
        FuseBias},

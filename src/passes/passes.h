@@ -11,11 +11,17 @@ namespace dunlin {
 // run time.
 Status FoldConstants(Graph& graph, RuleCounts& counts);
 
+// The same, but no constant grows, and quantised ones stay quantised.
+Status FoldForExport(Graph& graph, RuleCounts& counts);
+
 // Removes nodes that do nothing and merges equal ones.
 Status Simplify(Graph& graph, RuleCounts& counts);
 
 // Merges nodes into ones that a fast kernel computes in one go.
 Status Fuse(Graph& graph, RuleCounts& counts);
+
+// Of that, what changes the weights of convolutions and leaves them convolutions.
+Status FoldIntoConvolutions(Graph& graph, RuleCounts& counts);
 
 // Merges narrow convolutions of one input, which would fill few lanes each, into one. Where shapes
 // are known.
@@ -29,6 +35,9 @@ Result<OptimizationReport> OptimizeModel(Graph& graph);
 // What runs for each set of input shapes, on a clone whose inputs are static: the same passes
 // again, which now see all shapes.
 Result<OptimizationReport> OptimizeForShapes(Graph& graph);
+// What may run before a graph is written as ONNX: what leaves standard operators and makes nothing
+// larger. No fusing but of scales, shifts and pads into the weights of convolutions.
+Result<OptimizationReport> OptimizeForExport(Graph& graph);
 // Folding alone: what must happen even with every optimisation off, so that shapes are known.
 Result<OptimizationReport> FoldOnly(Graph& graph);
 

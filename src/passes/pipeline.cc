@@ -55,11 +55,19 @@ constexpr Pass kPasses[] = {
     {"optimise", "fuse", Fuse},          {"optimise", "siblings", MergeSiblings},
     {"optimise", "fold", FoldConstants}, {"post", "simplify", Simplify}};
 
+constexpr Pass kExportPasses[] = {{"pre", "fold", FoldForExport},
+                                  {"pre", "simplify", Simplify},
+                                  {"optimise", "convolutions", FoldIntoConvolutions},
+                                  {"optimise", "fold", FoldForExport},
+                                  {"post", "simplify", Simplify}};
+
 }  // namespace
 
 Result<OptimizationReport> OptimizeModel(Graph& g) { return RunPasses(g, kPasses); }
 
 Result<OptimizationReport> OptimizeForShapes(Graph& g) { return RunPasses(g, kPasses); }
+
+Result<OptimizationReport> OptimizeForExport(Graph& g) { return RunPasses(g, kExportPasses); }
 
 Result<OptimizationReport> FoldOnly(Graph& g) { return RunPasses(g, std::span(kPasses).first(1)); }
 

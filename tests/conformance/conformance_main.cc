@@ -33,6 +33,9 @@ constexpr std::string_view kUsage =
     "  --min-pass N         fewer passes are a failure\n"
     "  --list-unsupported   print what each unsupported case lacks\n"
     "  --verbose            print each case before it runs\n"
+    "  --round-trip DIR     write each model as ONNX into DIR, CASE.onnx, and run what was "
+    "written\n"
+    "  --opset N            of what --round-trip writes (default: the model's)\n"
     "  --json FILE          write every result\n"
     "  --markdown FILE      write the summary as a document\n";
 
@@ -45,6 +48,8 @@ struct Options {
   int min_pass = 0;
   bool list_unsupported = false;
   bool verbose = false;
+  std::string round_trip;  // "": models run as they are
+  int opset = 0;
   std::string json, markdown;
 };
 
@@ -140,8 +145,15 @@ Status RunDataSet(const fs::path& set, const ModelFacts& facts, bool types_only,
 
 Status RunAllSets(const fs::path& folder, const Options& options, const ModelFacts& facts,
                   bool types_only, CaseResult& r) {
-  const auto model = TRY(
-      Model::Load((folder / "model.onnx").string(), {.opt = options.opt, .external_data_dir = {}}));
+  fs::path file = folder / "model.onnx";
+  if (!options.round_trip.empty()) {
+    const fs::path written = fs::path(options.round_trip) / (r.name + ".onnx");
+    ExportOptions how;
+    how.opset = options.opset;
+    TRY(WriteOptimized(file.string(), written.string(), how));
+    file = written;
+  }
+  const auto model = TRY(Model::Load(file.string(), {.opt = options.opt, .external_data_dir = {}}));
   Session session = TRY(Session::Create(model, {.threads = options.threads}));
   for (const fs::path& set : Sorted(folder, "test_data_set_"))
     TRY(RunDataSet(set, facts, types_only, session, r));
@@ -207,6 +219,10 @@ std::optional<Options> ParseOptions(std::span<char*> args) {
     else if (arg == "--threads" && number(o.threads))
       continue;
     else if (arg == "--min-pass" && number(o.min_pass))
+      continue;
+    else if (arg == "--round-trip")
+      o.round_trip = value;
+    else if (arg == "--opset" && number(o.opset))
       continue;
     else if (arg == "--json")
       o.json = value;

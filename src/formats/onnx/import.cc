@@ -380,7 +380,11 @@ Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_p
                 "not an ONNX model, or a damaged one: the protobuf message cannot be parsed");
   std::map<std::string, std::shared_ptr<Buffer>> files;
   onnx_import::Importer importer{model, *stripped, {std::move(backing), external_dir, &files}, {}};
-  return importer.Import();
+  auto imported = importer.Import();
+  if (imported)
+    for (const auto& [name, file] : files)
+      imported->external_files.push_back(external_dir + "/" + name);
+  return imported;
 }
 
 }  // namespace dunlin
