@@ -131,6 +131,7 @@ void GraphWriter::WriteNode(const Node& n) {
     const GraphValue& x = g_.value(v);
     if (!names_.contains(v)) names_[v] = model_.ValueName(x.name);
     made_.insert(v);
+    in_order_.push_back(v);
     out.outputs.push_back(names_[v]);
     model_.NeedType(x.type.dtype);
     if (x.type.kind == Type::Kind::kOptional) model_.ir_version = std::max(model_.ir_version, 8);
@@ -196,14 +197,12 @@ std::string GraphWriter::OutputName(ValueId v, const std::string& wish) {
   return name;
 }
 
-void GraphWriter::WriteValueInfo(Message& graph) const {
-  for (size_t i = 0; i < g_.value_count(); ++i) {
-    const GraphValue& x = g_.value(ValueId(i));
-    const auto name = names_.find(ValueId(i));
-    if (name == names_.end() || !made_.contains(ValueId(i)) || outputs_.contains(name->second) ||
-        x.type.dtype == DType::kUndefined)
-      continue;
-    graph.Sub(graph::kValueInfo, ValueInfo(name->second, &x.type, g_.symbols()));
+void GraphWriter::WriteValueInfo(Message& out) const {
+  for (const ValueId v : in_order_) {
+    const Type& type = g_.value(v).type;
+    const std::string& name = names_.at(v);
+    if (!outputs_.contains(name) && type.dtype != DType::kUndefined)
+      out.Sub(graph::kValueInfo, ValueInfo(name, &type, g_.symbols()));
   }
 }
 

@@ -28,7 +28,7 @@ class GraphWriter {
   Message TakeNodes() { return std::move(nodes_); }
   const std::vector<ModelWriter::Shared>& constants() const { return constants_; }
   // Types of what the nodes make, for value_info.
-  void WriteValueInfo(Message& graph) const;
+  void WriteValueInfo(Message& out) const;
 
  private:
   void WriteNode(const Node& n);
@@ -40,7 +40,8 @@ class GraphWriter {
   const Graph& g_;
   const bool main_;
   std::unordered_map<ValueId, std::string> names_;
-  std::set<ValueId> made_;  // by nodes of this graph
+  std::set<ValueId> made_;         // by nodes of this graph
+  std::vector<ValueId> in_order_;  // the same
   std::vector<ModelWriter::Shared> constants_;
   std::set<std::string> outputs_;
   Message nodes_;
