@@ -96,8 +96,7 @@ std::optional<int64_t> ConventionalValue(std::string_view name) {
 Status FillRandom(const Tensor& t, const std::string& name, const InputOptions& options) {
   Random random(options.seed, name);
   const int64_t n = t.count();
-  // Sub-byte and 8-bit float types have no C++ type of their own; any bits are a value.
-  if (DTypeBits(t.dtype()) < 8 || (DTypeBits(t.dtype()) == 8 && t.dtype() > DType::kString)) {
+  if (IsNarrow(t.dtype())) {  // these bits are a finite value of any of them
     for (int64_t i = 0; i < t.bytes(); ++i) t.raw()[i] = std::byte(random.Bits() & 0x77);
     return {};
   }
@@ -211,6 +210,18 @@ Result<Tensor> FromRaw(const PortInfo& port, const std::vector<std::byte>& bytes
   return t;
 }
 
+// bf16 and the types of 8 bits and less: NumPy files hold their values in a wider type, or their
+// bits in an unsigned one.
+Result<Tensor> ToTypeNumPyLacks(Tensor t, DType want) {
+  if (want != DType::kBF16 && !IsNarrow(want)) return t;
+  const DType have = t.dtype();
+  if (IsNarrowInt(want) ? have == DType::kI8 || have == DType::kU8 : have == DType::kF32)
+    return Convert(t, want);
+  const bool bits =
+      want == DType::kBF16 ? have == DType::kU16 : have == DType::kU8 && !IsPacked(want);
+  return bits ? Tensor::Over(want, t.dims(), t.buffer(), t.offset()) : t;
+}
+
 Result<Tensor> FromBytes(const PortInfo& port, const std::string& path,
                          const std::vector<std::byte>& bytes, const std::optional<Dims>& shape,
                          const InputOptions& options) {
@@ -222,7 +233,7 @@ Result<Tensor> FromBytes(const PortInfo& port, const std::string& path,
   if (!path.ends_with(".npy"))
     return Fail(Code::kInvalidArgument, "it is no .npy, .bin, .raw, PNG or JPEG file");
   Tensor t = TRY(ParseNpy(bytes));
-  if (port.dtype == DType::kBF16 && t.dtype() == DType::kF32) t = TRY(Convert(t, DType::kBF16));
+  t = TRY(ToTypeNumPyLacks(std::move(t), port.dtype));
   if (t.dtype() != port.dtype)
     return Fail(Code::kInvalidArgument,
                 "it holds {}, the model's input is {}; convert it in NumPy with .astype()",

@@ -152,6 +152,7 @@ constexpr PlainType kPlainTypes[] = {
     {"b1", DType::kBool}, {"i1", DType::kI8},  {"i2", DType::kI16}, {"i4", DType::kI32},
     {"i8", DType::kI64},  {"u1", DType::kU8},  {"u2", DType::kU16}, {"u4", DType::kU32},
     {"u8", DType::kU64},  {"f2", DType::kF16}, {"f4", DType::kF32}, {"f8", DType::kF64},
+    {"V1", DType::kU8},   {"V2", DType::kU16}, {"f1", DType::kU8},  // of other packages: their bits
 };
 
 Result<Element> ParseDescr(std::string_view descr) {
@@ -262,15 +263,12 @@ Result<std::vector<std::byte>> FormatStrings(const Tensor& tensor) {
   return out;
 }
 
-// i4 and u4 hold two elements a byte, low nibble first.
-Result<Tensor> Unpacked(const Tensor& tensor) {
-  const bool is_signed = tensor.dtype() == DType::kI4;
-  Tensor out = TRY(Tensor::Create(is_signed ? DType::kI8 : DType::kU8, tensor.dims()));
-  for (int64_t i = 0; i < tensor.count(); ++i) {
-    const auto nibble = uint8_t(uint8_t(tensor.raw()[i / 2]) >> (i % 2 * 4) & 15);
-    out.raw()[i] = std::byte(is_signed && nibble >= 8 ? nibble - 16 : nibble);
-  }
-  return out;
+// The type NumPy has that holds all values of one it has not.
+std::optional<DType> WiderType(DType t) {
+  if (t == DType::kI4 || t == DType::kI2) return DType::kI8;
+  if (t == DType::kU4 || t == DType::kU2) return DType::kU8;
+  if (t == DType::kBF16 || IsNarrow(t)) return DType::kF32;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -347,9 +345,7 @@ Result<Tensor> ReadNpy(const std::string& path) {
 
 Result<std::vector<std::byte>> FormatNpy(const Tensor& tensor) {
   if (tensor.dtype() == DType::kString) return FormatStrings(tensor);
-  if (tensor.dtype() == DType::kBF16) return FormatNpy(TRY(Convert(tensor, DType::kF32)));
-  if (tensor.dtype() == DType::kI4 || tensor.dtype() == DType::kU4)
-    return FormatNpy(TRY(Unpacked(tensor)));
+  if (const auto wider = WiderType(tensor.dtype())) return FormatNpy(TRY(Convert(tensor, *wider)));
   for (const PlainType& t : kPlainTypes) {
     if (t.dtype != tensor.dtype()) continue;
     const char* order = DTypeBits(t.dtype) == 8 ? "|" : "<";

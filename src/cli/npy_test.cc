@@ -92,6 +92,11 @@ TEST(Npy, TypesNumPyLacksAreWidenedExactly) {
   EXPECT_EQ(i8->as<int8_t>()[0], -1);
   EXPECT_EQ(i8->as<int8_t>()[1], 7);
   EXPECT_EQ(i8->as<int8_t>()[2], -8);
+  const Tensor f8 = *Tensor::Zeros(DType::kF8E4M3FN, {1});
+  f8.raw()[0] = std::byte{0x7e};  // 448
+  const auto wide = ParseNpy(*FormatNpy(f8));
+  ASSERT_EQ(wide->dtype(), DType::kF32);
+  EXPECT_EQ(wide->as<float>()[0], 448);
 }
 
 TEST(Npy, FortranOrderIsTransposed) {

@@ -88,6 +88,8 @@ inline ::testing::AssertionResult Near(const Tensor& actual, const Tensor& expec
     return ::testing::AssertionFailure()
            << DTypeName(actual.dtype()) << ToString(actual.dims()) << " instead of "
            << DTypeName(expected.dtype()) << ToString(expected.dims());
+  if (IsNarrow(actual.dtype()))
+    return Near(Convert(actual, DType::kF32).value(), Convert(expected, DType::kF32).value(), tol);
   ::testing::AssertionResult result = ::testing::AssertionSuccess();
   const Status s = VisitDType(actual.dtype(), "Near", [&]<class T>(TypeTag<T>) -> Status {
     for (int64_t i = 0; i < actual.count(); ++i) {

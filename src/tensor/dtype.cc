@@ -29,7 +29,12 @@ constexpr Row kRows[] = {
     {DType::kF8E4M3FNUZ, "f8e4m3fnuz", 8},
     {DType::kF8E5M2, "f8e5m2", 8},
     {DType::kF8E5M2FNUZ, "f8e5m2fnuz", 8},
+    {DType::kF8E8M0, "f8e8m0", 8},
+    {DType::kF4E2M1, "f4e2m1", 4},
+    {DType::kI2, "i2", 2},
+    {DType::kU2, "u2", 2},
 };
+static_assert(std::size(kRows) == kDTypeCount);
 }  // namespace
 
 std::string_view DTypeName(DType t) { return kRows[size_t(t)].name; }

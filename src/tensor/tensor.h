@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "tensor/dims.h"
 #include "tensor/dtype.h"
+#include "tensor/narrow.h"
 
 namespace dunlin {
 
@@ -166,11 +167,16 @@ class Tensor {
   size_t offset_ = 0;
 };
 
-// The values of an integer tensor (i32, i64, u8 … or bool) as int64. kInvalidArgument for another
-// type.
+// The values of an integer tensor (i32, i64, u8, i4 … or bool) as int64. kInvalidArgument for
+// another type.
 Result<std::vector<int64_t>> ToInts(const Tensor& t);
-// Converts numbers between types as ONNX Cast does without saturation rules for f8: floats truncate
-// to integers, anything non-zero is true. Strings and sub-byte types: kUnimplemented.
+// Elements [begin, begin + count) of `from` to those of `to`, as ONNX Cast converts numbers: floats
+// truncate to integers, integers keep their low bits, anything non-zero is true, floats round to
+// nearest even. What no int64 holds becomes its minimum and wraps into narrower types, as x86's
+// conversion does (ONNX leaves it undefined). Strings: kUnimplemented. Of packed types `begin` and
+// `count` must be whole bytes unless one thread writes all.
+Status ConvertElements(DType from_type, const void* from, DType to_type, void* to, int64_t begin,
+                       int64_t count, const NarrowRule& rule = {});
 Result<Tensor> Convert(const Tensor& t, DType to);
 
 }  // namespace dunlin

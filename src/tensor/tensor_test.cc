@@ -80,6 +80,119 @@ TEST(Tensor, CopiesShareAndClonesDoNot) {
   EXPECT_EQ(c.as<float>()[0], 1);
 }
 
+// ---- Narrow types: expected codes are from the tables of ONNX's Cast and its pages on f8 and f4
+// ----
+
+constexpr DType kFloat8s[] = {DType::kF8E4M3FN, DType::kF8E4M3FNUZ, DType::kF8E5M2,
+                              DType::kF8E5M2FNUZ};
+
+TEST(Narrow, EveryCodeSurvivesTheRoundTrip) {
+  for (int t = int(DType::kI4); t < kDTypeCount; ++t)
+    for (int code = 0; code < 1 << DTypeBits(DType(t)); ++code) {
+      const double v = DecodeNarrow(DType(t), uint8_t(code));
+      const uint8_t back = EncodeNarrow(DType(t), v, {.overflow = Overflow::kSpecial});
+      if (std::isnan(v))
+        EXPECT_TRUE(std::isnan(DecodeNarrow(DType(t), back))) << DTypeName(DType(t)) << code;
+      else
+        EXPECT_EQ(back, code) << DTypeName(DType(t));
+    }
+}
+
+TEST(Narrow, EightBitFloatsRoundToTheNearestOfTheirValues) {
+  for (const DType t : kFloat8s) {
+    std::vector<double> values;
+    for (int code = 0; code < 128; ++code)
+      if (const double v = DecodeNarrow(t, uint8_t(code)); std::isfinite(v)) values.push_back(v);
+    for (size_t i = 0; i + 1 < values.size(); ++i) {
+      const double middle = (values[i] + values[i + 1]) / 2;
+      EXPECT_EQ(EncodeNarrow(t, middle), i % 2 == 0 ? i : i + 1) << DTypeName(t);  // ties: even
+      EXPECT_EQ(EncodeNarrow(t, std::nextafter(middle, 0)), i) << DTypeName(t);
+      EXPECT_EQ(EncodeNarrow(t, std::nextafter(middle, 1e9)), i + 1) << DTypeName(t);
+    }
+  }
+}
+
+TEST(Narrow, WhatIsTooLargeSaturatesOrBecomesSpecial) {
+  const double inf = std::numeric_limits<double>::infinity();
+  const struct {
+    DType type;
+    uint8_t largest;
+    uint8_t special;
+  } rows[] = {{DType::kF8E4M3FN, 0x7e, 0x7f},
+              {DType::kF8E4M3FNUZ, 0x7f, 0x80},
+              {DType::kF8E5M2, 0x7b, 0x7c},
+              {DType::kF8E5M2FNUZ, 0x7f, 0x80}};
+  const double largest[] = {448, 240, 57344, 57344};
+  for (size_t i = 0; i < std::size(rows); ++i) {
+    const auto& [t, code, special] = rows[i];
+    EXPECT_EQ(DecodeNarrow(t, code), largest[i]);
+    for (const double v : {1e6, 1e30, inf}) {
+      EXPECT_EQ(EncodeNarrow(t, v), code);
+      EXPECT_EQ(EncodeNarrow(t, -v), code | 0x80);
+      EXPECT_EQ(EncodeNarrow(t, v, {.overflow = Overflow::kSpecial}), special);
+      EXPECT_EQ(EncodeNarrow(t, -v, {.overflow = Overflow::kSpecial}), special | 0x80);
+    }
+    // Rounded first: just above the largest is still the largest.
+    EXPECT_EQ(EncodeNarrow(t, largest[i] * 1.01, {.overflow = Overflow::kSpecial}), code);
+  }
+}
+
+TEST(Narrow, ZeroKeepsItsSignWhereTheTypeHasOne) {
+  for (const DType t : kFloat8s) {
+    const bool signed_zero = t == DType::kF8E4M3FN || t == DType::kF8E5M2;
+    for (const double v : {-0.0, -1e-9}) EXPECT_EQ(EncodeNarrow(t, v), signed_zero ? 0x80 : 0);
+  }
+  EXPECT_EQ(EncodeNarrow(DType::kF4E2M1, -0.0), 8);
+}
+
+TEST(Narrow, FourBitFloatsSaturateAndMakeNaNSix) {
+  const double in[] = {0.48, 0.25, 1.05, -3.5, -8, 9, 1e6, 1e-7, -4, 0.01, 5, 2.5, 0.75};
+  const double out[] = {0.5, 0, 1, -4, -6, 6, 6, 0, -4, 0, 4, 2, 1};
+  for (size_t i = 0; i < std::size(in); ++i)
+    EXPECT_EQ(DecodeNarrow(DType::kF4E2M1, EncodeNarrow(DType::kF4E2M1, in[i])), out[i]) << in[i];
+  EXPECT_EQ(EncodeNarrow(DType::kF4E2M1, std::numeric_limits<double>::quiet_NaN()), 7);
+  EXPECT_EQ(EncodeNarrow(DType::kF4E2M1, -std::numeric_limits<double>::infinity()), 15);
+}
+
+TEST(Narrow, PowersOfTwoRoundAsTold) {
+  const auto code = [](double v, RoundMode mode, Overflow o = Overflow::kSaturate) {
+    return EncodeNarrow(DType::kF8E8M0, v, {o, mode});
+  };
+  EXPECT_EQ(code(1, RoundMode::kUp), 127);
+  EXPECT_EQ(code(1.1, RoundMode::kUp), 128);
+  EXPECT_EQ(code(0.124, RoundMode::kUp), 124);
+  EXPECT_EQ(code(1.9, RoundMode::kDown), 127);
+  EXPECT_EQ(code(1.49, RoundMode::kNearest), 127);
+  EXPECT_EQ(code(1.5, RoundMode::kNearest), 128);
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const double v : {0.0, std::ldexp(1, -130)}) {
+    EXPECT_EQ(code(v, RoundMode::kUp), 0);
+    EXPECT_EQ(code(v, RoundMode::kNearest, Overflow::kSpecial), 255);
+  }
+  for (const double v : {inf, std::ldexp(1, 128), std::ldexp(1.99, 127)}) {
+    EXPECT_EQ(code(v, RoundMode::kUp), 254);
+    EXPECT_EQ(code(v, RoundMode::kNearest, Overflow::kSpecial), 255);
+  }
+  EXPECT_EQ(code(std::nan(""), RoundMode::kUp), 255);
+}
+
+TEST(Convert, PackedIntegersKeepLowBits) {
+  const Tensor wide = Tensor::Of<int64_t>({5}, {-9, 7, 8, 17, (int64_t{1} << 60) + 5});
+  EXPECT_EQ(*ToInts(*Convert(wide, DType::kI4)), (std::vector<int64_t>{7, 7, -8, 1, 5}));
+  EXPECT_EQ(*ToInts(*Convert(wide, DType::kU4)), (std::vector<int64_t>{7, 7, 8, 1, 5}));
+  EXPECT_EQ(*ToInts(*Convert(wide, DType::kI2)), (std::vector<int64_t>{-1, -1, 0, 1, 1}));
+  EXPECT_EQ(Convert(wide, DType::kI4)->raw()[0], std::byte{0x77});  // low nibble first
+  EXPECT_EQ(Convert(wide, DType::kI4)->raw()[2], std::byte{0x05});  // the rest is zero
+}
+
+TEST(Convert, RoundsOnceFromDouble) {
+  // 1 + 2^-11 lies half way between two halves, 2^-40 above it decides; f32 cannot hold both.
+  const Tensor t = Tensor::Of<double>({2}, {1 + 0x1p-11 + 0x1p-40, -1 - 0x1p-11 + 0x1p-40});
+  const Tensor h = *Convert(t, DType::kF16);
+  EXPECT_EQ(float(h.as<Half>()[0]), 1 + 0x1p-10f);
+  EXPECT_EQ(float(h.as<Half>()[1]), -1);
+}
+
 TEST(Convert, TruncatesFloatsAndMapsTruth) {
   const Tensor f = Tensor::Of<float>({4}, {-1.7f, 0, 2.9f, 300});
   EXPECT_EQ(*ToInts(*Convert(f, DType::kI64)), (std::vector<int64_t>{-1, 0, 2, 300}));
@@ -88,7 +201,7 @@ TEST(Convert, TruncatesFloatsAndMapsTruth) {
 }
 
 TEST(DType, NamesAndSizesAgree) {
-  for (int t = int(DType::kF32); t <= int(DType::kF8E5M2FNUZ); ++t)
+  for (int t = int(DType::kF32); t < kDTypeCount; ++t)
     EXPECT_EQ(*ParseDType(DTypeName(DType(t))), DType(t));
   EXPECT_FALSE(ParseDType("float").has_value());
   EXPECT_EQ(ByteSize(DType::kI4, 3), 2);

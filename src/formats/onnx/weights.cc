@@ -163,7 +163,11 @@ Result<DType> ReadDType(int t) {
                                      DType::kF8E5M2,
                                      DType::kF8E5M2FNUZ,
                                      DType::kU4,
-                                     DType::kI4};
+                                     DType::kI4,
+                                     DType::kF4E2M1,
+                                     DType::kF8E8M0,
+                                     DType::kU2,
+                                     DType::kI2};
   if (t < 0 || t >= int(std::size(kTypes)) || kTypes[t] == DType::kUndefined)
     return Fail(Code::kUnimplemented, "ONNX element type {} is not supported", t);
   return kTypes[t];
@@ -191,6 +195,14 @@ Status FillTyped(const onnx::TensorProto& t, const Tensor& out, int64_t count) {
                   count, n);
     return {};
   };
+  if (IsNarrow(out.dtype())) {  // a byte of storage in each entry
+    if (t.int32_data_size() != out.bytes())
+      return Fail(Code::kInvalidArgument, "tensor '{}' of {} elements has {} bytes of data, not {}",
+                  t.name(), count, t.int32_data_size(), out.bytes());
+    for (int i = 0; i < t.int32_data_size(); ++i)
+      out.raw()[i] = std::byte(uint8_t(t.int32_data(i)));
+    return {};
+  }
   switch (out.dtype()) {
     case DType::kF32:
       TRY(fits(t.float_data_size()));
@@ -210,18 +222,6 @@ Status FillTyped(const onnx::TensorProto& t, const Tensor& out, int64_t count) {
     case DType::kString: {
       TRY(fits(t.string_data_size()));
       for (int i = 0; i < t.string_data_size(); ++i) out.mut<std::string>()[i] = t.string_data(i);
-      return {};
-    }
-    case DType::kI4:
-    case DType::kU4:
-    case DType::kF8E4M3FN:
-    case DType::kF8E4M3FNUZ:
-    case DType::kF8E5M2:
-    case DType::kF8E5M2FNUZ: {
-      if (t.int32_data_size() != out.bytes())
-        return Fail(Code::kInvalidArgument, "tensor '{}': wrong amount of data", t.name());
-      for (int i = 0; i < t.int32_data_size(); ++i)
-        out.raw()[i] = std::byte(uint8_t(t.int32_data(i)));
       return {};
     }
     default:
@@ -320,8 +320,8 @@ Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source
       std::memcpy(out.raw(), from, size_t(bytes));
     return out;
   }
-  // Before memory is taken: the typed fields hold at least a byte an element (half a byte for i4).
-  if (*count > int64_t(t.ByteSizeLong()) * 2)
+  // Before memory is taken: the typed fields hold at least a byte an element, or a quarter (i2).
+  if (*count > int64_t(t.ByteSizeLong()) * 4)
     return Fail(Code::kInvalidArgument, "tensor '{}' {} has no data", t.name(), ToString(dims));
   Tensor out = TRY(Tensor::Create(dtype, dims));
   TRY(FillTyped(t, out, *count));

@@ -348,11 +348,57 @@ TEST(CastTest, ReadsAndWritesText) {
             Code::kInvalidArgument);
 }
 
-TEST(CastTest, EightBitFloatsAreRefusedByName) {
-  const auto r = OpTest("Cast").Attr("to", DType::kF8E5M2).Input(RandomF32({2})).Reference();
-  ASSERT_FALSE(r.has_value());
-  EXPECT_EQ(r.error().code, Code::kUnimplemented);
-  EXPECT_NE(r.error().message.find("f8e5m2"), std::string::npos);
+// The same values through Cast to the type and back: what the type makes of them.
+Tensor Through(DType type, std::initializer_list<float> values, bool saturate = true) {
+  OpTest there("Cast");
+  there.Attr("to", type)
+      .Attr("saturate", int(saturate))
+      .Input(Tensor::Of<float>({int64_t(values.size())}, values));
+  there.ExpectKernelMatches();
+  return CastTo((*there.Reference())[0], DType::kF32);
+}
+
+TEST(CastTest, EightBitFloatsFollowTheSpecificationsTables) {
+  // ONNX's own test values (test_cast_FLOAT_to_FLOAT8*).
+  const auto in = {0.47892547f, 1e6f, 1e-7f, kNaN, kInf, -kInf, -1e6f};
+  EXPECT_TRUE(Near(Through(DType::kF8E4M3FN, in),
+                   Tensor::Of<float>({7}, {0.46875f, 448, 0, kNaN, 448, -448, -448})));
+  EXPECT_TRUE(Near(Through(DType::kF8E4M3FN, in, false),
+                   Tensor::Of<float>({7}, {0.46875f, kNaN, 0, kNaN, kNaN, kNaN, kNaN})));
+  EXPECT_TRUE(Near(Through(DType::kF8E5M2, in, false),
+                   Tensor::Of<float>({7}, {0.5f, kInf, 0, kNaN, kInf, -kInf, -kInf})));
+  EXPECT_TRUE(Near(Through(DType::kF8E5M2FNUZ, in),
+                   Tensor::Of<float>({7}, {0.5f, 57344, 0, kNaN, 57344, -57344, -57344})));
+}
+
+TEST(CastTest, NarrowNumbersReadAndWriteText) {
+  const Tensor f8 = CastTo(Tensor::Of<std::string>({3}, {"1.5", "-448", "1e9"}), DType::kF8E4M3FN);
+  EXPECT_TRUE(
+      Near(CastTo(f8, DType::kString), Tensor::Of<std::string>({3}, {"1.5", "-448", "448"})));
+  const Tensor i4 = CastTo(Tensor::Of<std::string>({3}, {"-8", "7", "3"}), DType::kI4);
+  EXPECT_TRUE(Near(CastTo(i4, DType::kString), Tensor::Of<std::string>({3}, {"-8", "7", "3"})));
+}
+
+TEST(CastTest, ManyPackedElementsOnSeveralThreads) {
+  const Tensor x = RandomInts<int32_t>({3, 50001}, -8, 7);
+  OpTest t("Cast");
+  t.Attr("to", DType::kI4).Input(x);
+  const auto packed = t.Kernel({.threads = 2});
+  ASSERT_TRUE(packed.has_value()) << packed.error().message;
+  EXPECT_EQ(*ToInts((*packed)[0]), *ToInts(x));
+}
+
+TEST(CastTest, RoundModeIsChecked) {
+  const auto cast = [](const char* mode) {
+    return OpTest("Cast")
+        .Attr("to", DType::kF8E8M0)
+        .Attr("round_mode", mode)
+        .Input(Tensor::Of<float>({1}, {1.1f}))
+        .Reference();
+  };
+  EXPECT_EQ((*cast("up"))[0].raw()[0], std::byte{128});
+  EXPECT_EQ((*cast("down"))[0].raw()[0], std::byte{127});
+  EXPECT_EQ(cast("sideways").error().code, Code::kInvalidArgument);
 }
 
 }  // namespace

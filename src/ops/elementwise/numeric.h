@@ -58,7 +58,7 @@ T Narrow(C v) {
   if constexpr (std::is_same_v<T, C>)
     return v;
   else if constexpr (kIsHalf<T>)
-    return T(float(v));
+    return T(RoundToOdd(double(v)));
   else
     return static_cast<T>(v);
 }

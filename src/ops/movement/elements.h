@@ -33,18 +33,20 @@ struct Storage<std::string> {
   static std::string Zero() { return {}; }
 };
 
-// Two elements to a byte, the low half first.
-struct Nibble {};
-template <>
-struct Storage<Nibble> {
+// Several elements of kBits to a byte, the lowest bits first.
+template <int kBits>
+struct Packed {};
+template <int kBits>
+struct Storage<Packed<kBits>> {
   using Value = uint8_t;
+  static constexpr int kPerByte = 8 / kBits, kMask = (1 << kBits) - 1;
   static uint8_t Get(const void* p, int64_t i) {
-    const uint8_t b = static_cast<const uint8_t*>(p)[i / 2];
-    return i % 2 ? b >> 4 : b & 15;
+    return uint8_t(static_cast<const uint8_t*>(p)[i / kPerByte] >> (i % kPerByte * kBits) & kMask);
   }
   static void Set(void* p, int64_t i, uint8_t v) {
-    uint8_t& b = static_cast<uint8_t*>(p)[i / 2];
-    b = uint8_t(i % 2 ? (b & 15) | (v << 4) : (b & 0xf0) | v);
+    const int shift = int(i % kPerByte) * kBits;
+    uint8_t& b = static_cast<uint8_t*>(p)[i / kPerByte];
+    b = uint8_t((b & ~(kMask << shift)) | (v << shift));
   }
   static uint8_t Zero() { return 0; }
 };
@@ -54,8 +56,10 @@ template <class F>
 Status VisitStorage(DType t, F&& f) {
   if (t == DType::kString) return f(Storage<std::string>{});
   switch (DTypeBits(t)) {
+    case 2:
+      return f(Storage<Packed<2>>{});
     case 4:
-      return f(Storage<Nibble>{});
+      return f(Storage<Packed<4>>{});
     case 8:
       return f(Storage<uint8_t>{});
     case 16:
