@@ -117,9 +117,8 @@ struct Importer {
     if (depth > kMaxDepth) return;
     for (const auto& n : g.node()) {
       const std::string domain = NormalDomain(n.domain());
-      if (!(domain.empty() && n.op_type() == "Constant") &&
-          FindOp(InternalName(n.op_type()), domain) == nullptr)
-        missing[domain.empty() ? n.op_type() : domain + "." + n.op_type()].push_back(
+      if (!(domain.empty() && n.op_type() == "Constant") && !IsKnownOperator(n.op_type(), domain))
+        missing[DescribeMissing(n.op_type(), domain)].push_back(
             n.name().empty() && n.output_size() ? n.output(0) : n.name());
       for (const auto& a : n.attribute())
         if (a.has_g()) CollectMissing(a.g(), missing, depth + 1);
@@ -211,6 +210,11 @@ struct Importer {
     RawNode raw = TRY(ReadNode(n, scope, bodies));
     const auto opset = opsets.find(domain);
     TRY(Upgrade(raw, opset == opsets.end() ? 1 : opset->second, g));
+    if (raw.results) {
+      for (size_t i = 0; i < raw.outputs.size(); ++i)
+        if (!raw.outputs[i].empty()) TRY(scope.Define(raw.outputs[i], raw.results->at(i)));
+      return {};
+    }
     const OpDef* op = FindOp(raw.op, raw.domain);
     if (op == nullptr) return Fail(Code::kUnimplemented, "operator {} is not supported", raw.op);
     const int inputs = int(raw.inputs.size()), outputs = int(raw.outputs.size());

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -58,6 +59,9 @@ struct RawNode {
   AttrMap attrs;
   std::vector<ValueId> inputs;
   std::vector<std::string> outputs;  // "" = not wanted
+  // Where the node has been rewritten into others, the value of each output; the node itself is
+  // then not added.
+  std::optional<std::vector<ValueId>> results = std::nullopt;
 };
 
 // Rewrites a node of `opset` into the internal form, adding helper nodes to the graph where a
@@ -66,5 +70,9 @@ Status Upgrade(RawNode& node, int opset, Graph& graph);
 // The internal operator that (op, domain) of any opset ends up as; for the list of missing
 // operators.
 std::string_view InternalName(std::string_view op);
+// Whether (op, domain) of some opset can be read: it has an internal form or a rewrite.
+bool IsKnownOperator(std::string_view op, std::string_view domain);
+// "domain.op", and what to do where one can say.
+std::string DescribeMissing(std::string_view op, std::string_view domain);
 
 }  // namespace dunlin::onnx_import

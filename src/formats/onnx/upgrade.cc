@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "formats/onnx/rewrite.h"
 #include "formats/onnx/upgrader.h"
 
 namespace dunlin::onnx_import {
@@ -278,6 +279,8 @@ RuleTable MakeRules() {
 }  // namespace
 
 Status Upgrade(RawNode& node, int opset, Graph& graph) {
+  if (const RewriteRule* rule = FindRewrite(node.op, node.domain))
+    return Expand(*rule, node, opset, graph);
   if (!node.domain.empty()) return {};
   // Without its first input the importer says what is missing; a Scan's may be left out.
   if (node.inputs.empty() || (node.inputs[0] == ValueId::kNone && node.op != "Scan")) return {};
@@ -293,6 +296,10 @@ std::string_view InternalName(std::string_view op) {
   if (op == "Scatter") return "ScatterElements";
   const std::string_view replacement = ReplacementOf(op);
   return replacement.empty() ? op : replacement;
+}
+
+bool IsKnownOperator(std::string_view op, std::string_view domain) {
+  return FindOp(InternalName(op), domain) != nullptr || FindRewrite(op, domain) != nullptr;
 }
 
 }  // namespace dunlin::onnx_import
