@@ -6,19 +6,22 @@
 namespace dunlin::onnx_import {
 namespace {
 
-// Every head of keys or values repeated for its group of queries.
-ValueId Repeated(Rewrite& r, ValueId x, int64_t heads, int64_t key_heads) {
-  if (heads == key_heads || heads == 0 || key_heads == 0) return x;
-  if (key_heads < 0 || heads % key_heads != 0) {
-    r.Refuse(Code::kInvalidArgument, "{} heads of queries are no multiple of {} of keys", heads,
-             key_heads);
-    return x;
-  }
+// Every head of keys or values x repeated for its group of queries.
+ValueId Repeated(Rewrite& r, ValueId x, const AttentionOperands& o) {
+  if (o.heads == o.key_heads && o.heads != kAnyHeads) return x;
+  const bool known = o.heads > 0 && o.key_heads > 0;
+  if (known && o.heads % o.key_heads != 0)
+    r.Refuse(Code::kInvalidArgument, "{} heads of queries are no multiple of {} of keys", o.heads,
+             o.key_heads);
+  if (!r.ok()) return x;
+  const ValueId one = r.Ints({1});
+  const ValueId times =
+      known ? r.Ints({o.heads / o.key_heads}) : r.Div(r.Extent(o.q, 1), r.Extent(x, 1));
   const ValueId wide =
-      r.Make("Expand", {r.Unsqueeze(x, {2}), r.Ints({1, 1, heads / key_heads, 1, 1})});
-  return r.Make(
-      "Reshape",
-      {wide, r.Concat({r.Extent(x, 0), r.Ints({heads}), r.Extent(x, 2), r.Extent(x, 3)}, 0)});
+      r.Make("Expand", {r.Unsqueeze(x, {2}), r.Concat({one, one, times, one, one}, 0)});
+  return r.Make("Reshape", {wide, r.Concat({r.Extent(x, 0), r.Mul(r.Extent(x, 1), times),
+                                            r.Extent(x, 2), r.Extent(x, 3)},
+                                           0)});
 }
 
 // The softmax of scores beside one more score a row, which is then left out.
@@ -33,6 +36,15 @@ ValueId SoftmaxWithSink(Rewrite& r, ValueId scores, ValueId sink) {
 }
 
 }  // namespace
+
+ValueId OpenRows(Rewrite& r, const AttentionOperands& o) {
+  const auto largest = [&](ValueId x) { return r.Make("ReduceMax", {x, r.Ints({-1})}); };
+  if (o.bias == ValueId::kNone && o.keep == ValueId::kNone) return ValueId::kNone;
+  if (o.bias == ValueId::kNone) return r.Cast(largest(r.Cast(o.keep, DType::kI32)), DType::kBool);
+  const ValueId never = r.Number(-HUGE_VAL, o.bias);
+  const ValueId bias = o.keep == ValueId::kNone ? o.bias : r.Make("Where", {o.keep, o.bias, never});
+  return r.Make("Greater", {largest(bias), never});
+}
 
 double LowestOf(Rewrite& r, ValueId like) {
   switch (r.dtype(like)) {
@@ -60,8 +72,7 @@ AttentionResult Attend(Rewrite& r, const AttentionOperands& o) {
           q, r.Make("CastLike",
                     {r.Make("Sqrt", {r.Cast(r.Squeeze(r.Extent(q, -1), {0}), DType::kF32)}), q}));
   }
-  const ValueId k = Repeated(r, o.k, o.heads, o.key_heads);
-  const ValueId v = Repeated(r, o.v, o.heads, o.key_heads);
+  const ValueId k = Repeated(r, o.k, o), v = Repeated(r, o.v, o);
   out.scores = r.Make("dunlin.FusedMatMul", {q, k}, {{"trans_b", int64_t{1}}, {"alpha", scale}});
   out.capped = out.scores;
   if (o.softcap > 0) {

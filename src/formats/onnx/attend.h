@@ -6,6 +6,8 @@
 
 namespace dunlin::onnx_import {
 
+inline constexpr int64_t kAnyHeads = -1;
+
 struct AttentionOperands {
   ValueId q, k, v;                            // [B, H, S, D], [B, Hk, T, D], [B, Hk, T, Dv]
   int64_t heads = 0, key_heads = 0;           // H and Hk; 0: not known, and equal
@@ -24,6 +26,10 @@ struct AttentionResult {
   ValueId scores, capped, masked, weights, y;
 };
 AttentionResult Attend(Rewrite& r, const AttentionOperands& o);
+
+// True for rows to which bias and holes of -Inf leave a key: extents that broadcast to [B, H, S,
+// 1]. kNone: for all.
+ValueId OpenRows(Rewrite& r, const AttentionOperands& o);
 
 // The lowest finite number of the type of `like`.
 double LowestOf(Rewrite& r, ValueId like);

@@ -50,6 +50,15 @@ TEST(Attention24, FalseInAMaskHidesAKey) {
   EXPECT_TRUE(Near(t.Run()[0], F({1, 1, 1, 1}, {8}), {.abs = 1e-5}));
 }
 
+TEST(Attention24, ARowThatSeesNoKeyIsZero) {
+  RewriteTest hidden = TwoKeys();
+  hidden.Input(Tensor::Of<bool>({1, 2}, {false, false}));
+  EXPECT_TRUE(Near(hidden.Run()[0], F({1, 1, 1, 1}, {0})));
+  RewriteTest never = TwoKeys();
+  never.Input(F({1, 2}, {-HUGE_VALF, -HUGE_VALF}));
+  EXPECT_TRUE(Near(never.Run()[0], F({1, 1, 1, 1}, {0})));
+}
+
 TEST(Attention24, KeysBehindTheirNumberAreHidden) {
   RewriteTest t = TwoKeys();
   t.Absent().Absent().Absent().Input(Tensor::Of<int64_t>({1}, {1}));
@@ -170,6 +179,25 @@ RewriteTest GroupQuery(int heads) {
   RewriteTest t(kMs, "GroupQueryAttention");
   t.Attr("num_heads", int64_t{heads}).Attr("kv_num_heads", int64_t{1});
   return t;
+}
+
+TEST(GroupQueryAttention, RowsOfABatchGoOnFromTheirOwnLengths) {
+  RewriteTest t = GroupQuery(1);
+  t.Input(F({2, 1, 1}, {0, 0})).Input(F({2, 1, 1}, {3, 4})).Input(F({2, 1, 1}, {30, 40}));
+  t.Input(F({2, 1, 2, 1}, {1, 9, 1, 2})).Input(F({2, 1, 2, 1}, {10, 90, 10, 20}));
+  t.Input(I32({2}, {1, 2})).Input(I32({}, {3})).Outputs(3);
+  const auto y = t.Try();
+  ASSERT_TRUE(y) << y.error().message;
+  EXPECT_TRUE(Near((*y)[0], F({2, 1, 1}, {20, 70.0f / 3}), {.abs = 1e-5}));
+  EXPECT_TRUE(Near((*y)[1], F({2, 1, 3, 1}, {1, 3, 0, 1, 2, 4})));
+}
+
+TEST(GroupQueryAttention, RowsThatPadAPromptSeeItsLastOne) {
+  RewriteTest t = GroupQuery(1);
+  t.Input(F({1, 3, 1}, {0, 0, 0})).Input(F({1, 3, 1}, {1, 1, 1}));
+  t.Input(F({1, 3, 1}, {2, 4, 100})).Absent().Absent();
+  t.Input(I32({1}, {1})).Input(I32({}, {3}));
+  EXPECT_TRUE(Near(t.Run()[0], F({1, 3, 1}, {2, 3, 3}), {.abs = 1e-5}));
 }
 
 TEST(GroupQueryAttention, AWindowHidesWhatIsFar) {

@@ -360,14 +360,14 @@ void GroupQueryAttention(Rewrite& r) {
   o.bias = r.in(10);
   const ValueId columns = UpTo(r, r.Extent(o.k, 2));
   const auto per_batch = [&](ValueId x) { return r.Reshape(x, {-1, 1, 1, 1}); };
+  // Rows of a prompt that only pad it see no more than the last one that does not.
+  o.keep = r.Make("Less", {columns, per_batch(lengths)});
   if (a.causal) {
     const ValueId last = r.Add(per_batch(past_lengths), r.Unsqueeze(UpTo(r, rows), {1}));
-    o.keep = r.Make("LessOrEqual", {columns, last});
+    o.keep = Both(r, o.keep, r.Make("LessOrEqual", {columns, last}));
     if (a.local_window_size >= 0)
       o.keep =
           Both(r, o.keep, r.Make("Greater", {columns, r.Sub(last, r.Ints({a.local_window_size}))}));
-  } else {
-    o.keep = r.Make("Less", {columns, per_batch(lengths)});
   }
   o.hole = -HUGE_VAL;
   if (r.has(11))

@@ -62,7 +62,7 @@ void Attention(Rewrite& r) {
     o.v = SplitHeads(r, o.v, o.key_heads);
   } else {
     const auto heads = [&](ValueId x, int64_t said) {
-      return IsKnown(r.extent(x, 1)) ? r.extent(x, 1) : said;
+      return IsKnown(r.extent(x, 1)) ? r.extent(x, 1) : said > 0 ? said : kAnyHeads;
     };
     o.heads = heads(q, a.q_num_heads);
     o.key_heads = heads(o.k, a.kv_num_heads);
@@ -92,7 +92,14 @@ void Attention(Rewrite& r) {
                                       : ValueId::kNone;
     o.keep = Both(r, o.keep, Causal(r, rows, keys, offset));
   }
-  const AttentionResult result = Attend(r, o);
+  // Rows that see no key are zero. Causal rows see themselves.
+  const ValueId open = r.has(3) || r.has(6) ? OpenRows(r, o) : ValueId::kNone;
+  AttentionResult result = Attend(r, o);
+  if (open != ValueId::kNone) {
+    const auto zeroed = [&](ValueId x) { return r.Make("Where", {open, x, r.Number(0, x)}); };
+    result.y = zeroed(result.y);
+    if (a.qk_matmul_output_mode == 3 && r.wants(3)) result.weights = zeroed(result.weights);
+  }
   r.Give(0, rank == 3 ? JoinHeads(r, result.y) : result.y);
   r.Give(1, o.k);
   r.Give(2, o.v);
