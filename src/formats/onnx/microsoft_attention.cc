@@ -340,8 +340,13 @@ void GroupQueryAttention(Rewrite& r) {
   // What has been before; for a prompt that is padded on its right, nothing.
   const ValueId past_lengths = r.Make("Max", {r.Sub(lengths, rows), r.Ints({0})});
   if (a.do_rotary) {
-    const ValueId positions =
-        r.has(9) ? r.in(9) : r.Add(r.Unsqueeze(past_lengths, {1}), UpTo(r, rows));
+    const ValueId fresh = UpTo(r, rows);
+    ValueId positions = r.Add(r.Unsqueeze(past_lengths, {1}), fresh);
+    if (r.has(9)) {
+      // Of a prompt, only the first one counts.
+      const ValueId first = r.Slice(r.Slice(r.in(9), 0, 1, 0), 0, 1, 1);
+      positions = r.Make("Where", {r.Make("Equal", {total, rows}), r.Add(first, fresh), r.in(9)});
+    }
     const auto angles = [&](size_t i) {
       return r.Unsqueeze(r.Make("Gather", {r.Need(i), positions}), {1});
     };
