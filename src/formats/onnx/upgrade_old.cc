@@ -153,14 +153,21 @@ Status Crop(Upgrader& u) {
   return {};
 }
 
-// Until opset 9 an experimental form named what is normalised by a flag.
+// Until opset 9 an experimental form named what is normalised by flags: each channel by itself, or
+// all of them together, of all images in either case.
 Status MeanVarianceNormalization(Upgrader& u) {
   if (u.opset >= 9) return {};
-  if (u.Take<int64_t>("normalize_variance").value_or(1) != 1)
-    return Fail(Code::kUnimplemented, "MeanVarianceNormalization with normalize_variance=0");
-  u.n.attrs["axes"] = u.Take<int64_t>("across_channels").value_or(0) != 0
-                          ? std::vector<int64_t>{1, 2, 3}
-                          : std::vector<int64_t>{2, 3};
+  const std::vector<int64_t> axes = u.Take<int64_t>("across_channels").value_or(0) != 0
+                                        ? std::vector<int64_t>{0, 1, 2, 3}
+                                        : std::vector<int64_t>{0, 2, 3};
+  if (u.Take<int64_t>("normalize_variance").value_or(1) != 0) {
+    u.n.attrs["axes"] = axes;
+    return {};
+  }
+  const ValueId mean =
+      TRY(u.Insert("ReduceMean", {u.n.inputs[0], u.Const(Tensor::Ints(axes), "axes")}, {}, "mean"));
+  u.n.op = "Sub";
+  u.n.inputs = {u.n.inputs[0], mean};
   return {};
 }
 

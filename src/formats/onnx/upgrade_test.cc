@@ -159,6 +159,24 @@ TEST(Upgrade, ExperimentalPicturesAreScaledAndCropped) {
   ExpectFloats(part.Run(), {1, 1, 1, 2}, {4, 5});
 }
 
+// Channels 1 5 and 2 6 of two images.
+TEST(Upgrade, MeansOfOldWereChosenByFlags) {
+  const Tensor x = Floats({2, 2, 1, 1}, {1, 2, 5, 6});
+  OldNode each(1, "MeanVarianceNormalization"), all(1, "MeanVarianceNormalization");
+  each.Input(x);
+  ExpectFloats(each.Run(), {2, 2, 1, 1}, {-1, -1, 1, 1});
+  all.Input(x).Attr("across_channels", int64_t{1}).Attr("normalize_variance", int64_t{0});
+  ExpectFloats(all.Run(), {2, 2, 1, 1}, {-2.5f, -1.5f, 1.5f, 2.5f});
+}
+
+TEST(Upgrade, RnnsOfOldAskedForTheirSequences) {
+  OldNode n(1, "RNN");
+  // tanh(2 * 0.5)
+  n.Input(Floats({1, 1, 1}, {0.5f})).Input(Floats({1, 1, 1}, {2})).Input(Floats({1, 1, 1}, {0}));
+  n.Attr("output_sequence", int64_t{1}).Attr("hidden_size", int64_t{1});
+  ExpectFloats(n.Run(), {1, 1, 1, 1}, {0.7615942f});
+}
+
 TEST(Upgrade, ANodeWithoutInputsIsLeftToTheImporter) {
   for (const char* op : {"Softmax", "PRelu", "BatchNormalization", "Tile", "Affine", "Pad"}) {
     OldNode n(5, op);

@@ -170,6 +170,50 @@ TEST(Scan, RefusesInputsOfDifferentLength) {
   EXPECT_EQ(t.Infer().error().code, Code::kInvalidArgument);
 }
 
+// Running sums of two sequences, the second of one step only, the first backwards or forwards.
+TEST(BatchScan, GivesEveryItemItsOwnLength) {
+  Body body([](std::vector<Tensor> in) -> Result<std::vector<Tensor>> {
+    const Tensor sum = Floats({in[0].as<float>()[0] + in[1].as<float>()[0]});
+    return std::vector{sum, sum};
+  });
+  for (const int64_t backwards : {0, 1}) {
+    OpTest t("BatchScan", "dunlin");
+    t.Attr("num_scan_inputs", 1).Attr("directions", std::vector<int64_t>{backwards});
+    t.Input(Tensor::Of<int64_t>({2}, {3, 1}))
+        .Input(Tensor::Of<float>({2, 1}, {100, 200}))
+        .Input(Tensor::Of<float>({2, 3, 1}, {1, 2, 3, 4, 5, 6}))
+        .Outputs(2)
+        .Subgraphs({&body});
+    t.OnInferSubgraph([](int, std::span<const Type> formal) -> Result<std::vector<Type>> {
+      return std::vector{formal[0], formal[1]};
+    });
+    const auto r = t.Reference();
+    ASSERT_TRUE(r.has_value()) << r.error().message;
+    EXPECT_TRUE(Near((*r)[0], Tensor::Of<float>({2, 1}, {106, 204})));
+    EXPECT_TRUE(Near((*r)[1], backwards
+                                  ? Tensor::Of<float>({2, 3, 1}, {103, 105, 106, 204, 0, 0})
+                                  : Tensor::Of<float>({2, 3, 1}, {101, 103, 106, 204, 0, 0})));
+    t.ExpectInferIsTotal();
+  }
+}
+
+TEST(BatchScan, RefusesLengthsAndBatchesThatDoNotFit) {
+  Body body([](std::vector<Tensor> in) -> Result<std::vector<Tensor>> { return in; });
+  const auto run = [&](int64_t length, int64_t states) {
+    OpTest t("BatchScan", "dunlin");
+    t.Attr("num_scan_inputs", 1).Input(Tensor::Of<int64_t>({1}, {length}));
+    t.Input(Tensor::Zeros(DType::kF32, {states, 1}).value());
+    t.Input(Tensor::Of<float>({1, 2, 1}, {1, 2})).Outputs(2).Subgraphs({&body});
+    t.OnInferSubgraph([](int, std::span<const Type> formal) -> Result<std::vector<Type>> {
+      return std::vector{formal[0], formal[1]};
+    });
+    return t.Reference();
+  };
+  EXPECT_TRUE(run(2, 1).has_value());
+  EXPECT_EQ(run(3, 1).error().code, Code::kInvalidArgument);
+  EXPECT_EQ(run(2, 2).error().code, Code::kInvalidArgument);
+}
+
 TEST(Loop, CarriesSequences) {
   class Growing final : public SubgraphRunner {
    public:

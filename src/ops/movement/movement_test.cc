@@ -158,6 +158,9 @@ TEST(Slice, ClampsAndStepsBothWays) {
   EXPECT_EQ(one(INT64_MIN, INT64_MAX, 2), (V{0, 2, 4}));
   EXPECT_EQ(one(INT64_MAX, INT64_MIN, -2), (V{4, 2, 0}));
   EXPECT_EQ(one(-2, INT64_MIN, -1), (V{3, 2, 1, 0}));
+  // Not what Python says, but what models that write it mean.
+  EXPECT_EQ(one(-1, INT64_MAX, -1), (V{4, 3, 2, 1, 0}));
+  EXPECT_EQ(one(4, INT32_MAX, -2), (V{4, 2, 0}));
   EXPECT_EQ(one(3, 3, 1), V{});
   EXPECT_EQ(one(0, 5, INT64_MAX), (V{0}));
   EXPECT_EQ(one(4, -6, INT64_MIN), (V{4}));

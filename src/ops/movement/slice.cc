@@ -13,6 +13,9 @@ struct Range {
 // Python's slice of an extent: indices start, start + step, … inside it.
 Range Clamp(int64_t extent, int64_t start, int64_t end, int64_t step) {
   if (extent == 0) return {};
+  // Backwards "to the end" is the smallest integer; models that write the largest mean the same, as
+  // the empty slice that it literally is would be of no use.
+  if (step < 0 && end >= kHuge) end = INT64_MIN;
   if (start < 0) start += extent;
   if (end < 0) end += extent;
   const int64_t low = step > 0 ? 0 : -1;
@@ -55,7 +58,8 @@ int64_t SlicedExtent(const Lists& l, size_t i, int64_t extent) {
     const int64_t end = (*l.ends)[i];
     if (IsKnown(extent)) return Clamp(extent, start, end, step).count;
     const bool all_forward = step == 1 && (start == 0 || start <= -kHuge) && end >= kHuge;
-    const bool all_backward = step == -1 && (start == -1 || start >= kHuge) && end <= -kHuge;
+    const bool all_backward =
+        step == -1 && (start == -1 || start >= kHuge) && (end <= -kHuge || end >= kHuge);
     return all_forward || all_backward ? extent : kUnknownDim;
   }
   // [0, s) of an extent s is the whole.

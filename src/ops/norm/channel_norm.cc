@@ -21,17 +21,6 @@ std::span<const OpDef> NormOps() {
 
 namespace {
 
-// [N, C, S]; a vector [N] counts as one channel.
-struct ChannelSplit {
-  int64_t batch = 1, channels = 1, spatial = 1;
-};
-ChannelSplit SplitChannels(const Dims& d) {
-  ChannelSplit s;
-  for (size_t i = 0; i < d.size(); ++i)
-    (i == 0 ? s.batch : i == 1 ? s.channels : s.spatial) *= d[i];
-  return s;
-}
-
 // y = max(least, x * factor + shift) per channel. The two vectors are made once when all parameters
 // are constant.
 class ChannelAffine final : public Kernel, public BandKernel {
@@ -371,57 +360,6 @@ struct GroupNormalization {
   }
 };
 
-// Local response normalisation across channels.
-struct Lrn {
-  static constexpr std::string_view kName = "LRN";
-  struct Attrs {
-    float alpha = 1e-4f, beta = 0.75f, bias = 1;
-    int64_t size = 0;
-    template <class V>
-    void Visit(V& v) {
-      v("alpha", alpha);
-      v("beta", beta);
-      v("bias", bias);
-      v("size", size);
-    }
-  };
-  static Status Infer(const Attrs& a, InferContext& ctx) {
-    const Type& x = ctx.input(0);
-    TRY(CheckType<Floats>(x.dtype, kName));
-    if (a.size < 1) return Fail(Code::kInvalidArgument, "{}: size is {}", kName, a.size);
-    if (x.ranked && x.dims.rank() < 2)
-      return Fail(Code::kInvalidArgument, "{}: extents {} have no channels", kName,
-                  ToString(x.dims));
-    ctx.Set(0, x);
-    return {};
-  }
-  static Status Reference(const Attrs& a, RunContext& ctx) {
-    const TensorView& x = ctx.in(0);
-    const ChannelSplit s = SplitChannels(x.dims);
-    // Clamped so that sums with it cannot overflow.
-    const int64_t before = std::min((a.size - 1) / 2, s.channels),
-                  after = std::min(a.size / 2, s.channels);
-    return VisitTypes<Floats>(x.dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
-      T* out = ctx.out(0).mut<T>();
-      for (int64_t n = 0; n < s.batch; ++n)
-        for (int64_t i = 0; i < s.spatial; ++i) {
-          const int64_t base = n * s.channels * s.spatial + i;
-          const T* line = x.as<T>() + base;
-          for (int64_t c = 0; c < s.channels; ++c) {
-            double squares = 0;
-            for (int64_t k = std::max<int64_t>(0, c - before);
-                 k <= std::min(s.channels - 1, c + after); ++k)
-              squares += Widen(line[k * s.spatial]) * Widen(line[k * s.spatial]);
-            out[base + c * s.spatial] =
-                Narrow<T>(Widen(line[c * s.spatial]) /
-                          std::pow(a.bias + a.alpha / double(a.size) * squares, a.beta));
-          }
-        }
-      return {};
-    });
-  }
-};
-
 }  // namespace
 
 std::vector<OpDef> ChannelNormOps() {
@@ -435,7 +373,7 @@ std::vector<OpDef> ChannelNormOps() {
                                      {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
       Declare<GroupNormalization>(GroupNormalization::kName,
                                   {.min_inputs = 3, .max_inputs = 3, .in_place = 0}),
-      Declare<Lrn>(Lrn::kName, {})};
+      LrnOp()};
 }
 
 }  // namespace dunlin

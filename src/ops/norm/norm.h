@@ -13,6 +13,18 @@ std::vector<OpDef>
 ChannelNormOps();  // BatchNormalization, InstanceNormalization, GroupNormalization, LRN
 std::vector<OpDef> LayerNormOps();   // LayerNormalization, RMSNormalization
 std::vector<OpDef> VectorNormOps();  // LpNormalization, MeanVarianceNormalization
+OpDef LrnOp();
+
+// [N, C, S]; a vector [N] counts as one channel.
+struct ChannelSplit {
+  int64_t batch = 1, channels = 1, spatial = 1;
+};
+inline ChannelSplit SplitChannels(const Dims& d) {
+  ChannelSplit s;
+  for (size_t i = 0; i < d.size(); ++i)
+    (i == 0 ? s.batch : i == 1 ? s.channels : s.spatial) *= d[i];
+  return s;
+}
 
 // The elements of a float tensor as doubles.
 inline Result<std::vector<double>> ToDoubles(std::string_view name, const TensorView& t) {

@@ -142,5 +142,16 @@ TEST(VectorNormTest, Meaning) {
             Code::kInvalidArgument);  // no size
 }
 
+TEST(Lrn, KernelMatchesInBothLayouts) {
+  for (const double beta : {0.75, 0.5})
+    for (const int size : {1, 2, 5, 40})
+      for (const Dims& d : {Dims{2, 7, 3, 5}, Dims{1, 300, 2, 2}, Dims{2, 9}, Dims{1, 3, 700}}) {
+        SCOPED_TRACE(fmt::format("beta {} size {} {}", beta, size, ToString(d)));
+        OpTest t("LRN");
+        t.Attr("size", size).Attr("beta", beta).Attr("alpha", 0.3).Attr("bias", 1.5);
+        t.Input(RandomF32(d, -3, 3)).ExpectKernelMatches({.rel = 4e-6});
+      }
+}
+
 }  // namespace
 }  // namespace dunlin::testing
