@@ -276,19 +276,32 @@ RuleTable MakeRules() {
   return r;
 }
 
+// In this domain the inputs that an operator needs come first; nothing later looks whether one is
+// left out.
+Status CheckRequired(const RawNode& n) {
+  const OpDef* op = FindOp(n.op, n.domain);
+  for (size_t i = 0; op != nullptr && i < n.inputs.size() && int(i) < op->min_inputs; ++i)
+    if (n.inputs[i] == ValueId::kNone)
+      return Fail(Code::kInvalidArgument, "input {} is left out, {} needs it", i, n.op);
+  return {};
+}
+
 }  // namespace
 
 Status Upgrade(RawNode& node, int opset, Graph& graph) {
   if (const RewriteRule* rule = FindRewrite(node.op, node.domain))
     return Expand(*rule, node, opset, graph);
   if (!node.domain.empty()) return {};
-  // Without its first input the importer says what is missing; a Scan's may be left out.
-  if (node.inputs.empty() || (node.inputs[0] == ValueId::kNone && node.op != "Scan")) return {};
+  const bool first_is_optional = node.op == "Scan" && opset < 9;
+  if (!first_is_optional) TRY(CheckRequired(node));
   static const RuleTable rules = MakeRules();
   const auto it = rules.find(node.op);
-  if (it == rules.end()) return {};
+  if (it == rules.end() || node.inputs.empty()) return {};
+  if (node.inputs[0] == ValueId::kNone && !first_is_optional)
+    return Fail(Code::kInvalidArgument, "input 0 is left out, {} needs it", node.op);
   Upgrader u{node, opset, graph};
-  return it->second(u);
+  TRY(it->second(u));
+  return CheckRequired(node);
 }
 
 std::string_view InternalName(std::string_view op) {

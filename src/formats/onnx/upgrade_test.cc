@@ -177,6 +177,16 @@ TEST(Upgrade, RnnsOfOldAskedForTheirSequences) {
   ExpectFloats(n.Run(), {1, 1, 1, 1}, {0.7615942f});
 }
 
+TEST(Upgrade, RefusesANodeThatLeavesOutWhatItNeeds) {
+  for (const char* op : {"BatchNormalization", "Add", "TopK", "Affine"}) {
+    OldNode n(7, op);
+    n.Input(kRow).Attr("spatial", int64_t{0});
+    n.raw.inputs.insert(n.raw.inputs.begin(), ValueId::kNone);
+    n.raw.inputs.resize(5, ValueId::kNone);
+    EXPECT_EQ(Upgrade(n.raw, 7, n.graph).error().code, Code::kInvalidArgument) << op;
+  }
+}
+
 TEST(Upgrade, ANodeWithoutInputsIsLeftToTheImporter) {
   for (const char* op : {"Softmax", "PRelu", "BatchNormalization", "Tile", "Affine", "Pad"}) {
     OldNode n(5, op);

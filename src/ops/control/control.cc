@@ -360,7 +360,7 @@ std::span<const OpDef> ControlOps() {
       Declare<control::SequenceMap>(
           "SequenceMap", {.min_inputs = 1, .max_inputs = -1, .max_outputs = -1, .subgraphs = 1}),
       Declare<control::BatchScan>("BatchScan", {.domain = "dunlin",
-                                                .min_inputs = 2,
+                                                .min_inputs = 0,
                                                 .max_inputs = -1,
                                                 .max_outputs = -1,
                                                 .subgraphs = 1}),
