@@ -8,10 +8,12 @@
 #include <new>
 
 #include "cli/bench.h"
+#include "cli/check.h"
 #include "cli/exit.h"
 #include "cli/infer.h"
 #include "cli/inspect.h"
 #include "cli/models.h"
+#include "cli/ops.h"
 #include "cli/optimize.h"
 #include "cli/run.h"
 #include "dunlin/engine.h"
@@ -24,6 +26,7 @@ constexpr const char* kAbout =
     "Dunlin runs trained models fast on CPUs, and serves them.\n"
     "\n"
     "  dunlin models fetch                              get sample models into ./models\n"
+    "  dunlin check net.onnx                            will it run, and how\n"
     "  dunlin inspect models/ppocr_cls/1/model.onnx     what a model is and costs\n"
     "  dunlin optimize net.onnx --explain               which rules change its graph\n"
     "  dunlin run net.onnx --input cat.jpg --top-k 5    one inference\n"
@@ -211,6 +214,18 @@ void AddInspect(Commands& commands, InspectCommand& c) {
   app->add_flag("--json", c.json, "One JSON object");
 }
 
+void AddCheck(Commands& commands, CheckCommand& c) {
+  CLI::App* app = commands.Add(
+      "check", "Say whether a model runs, on which path each operator does, and what is missing.",
+      "  dunlin check net.onnx\n"
+      "  dunlin check det.onnx --shape x=1,3,640,640\n"
+      "  dunlin check net.onnx --json | jq .missing",
+      [&c](Stage& s) { return Check(c, s); });
+  app->add_option("MODEL", c.model, "An .onnx file")->required();
+  AddShapes(app, c.inputs);
+  app->add_flag("--json", c.json, "One JSON object");
+}
+
 void AddOptimize(Commands& commands, OptimizeCommand& c) {
   CLI::App* app = commands.Add(
       "optimize",
@@ -394,9 +409,16 @@ void AddModels(Commands& commands, ModelsCommand& c) {
   commands.calls.merge(inner.calls);
 }
 
-Status ListOperators(Stage&) {
-  for (const std::string& name : OperatorNames()) fmt::print("{}\n", name);
-  return {};
+void AddOps(Commands& commands, OpsCommand& c) {
+  CLI::App* app =
+      commands.Add("ops", "List the operators that models may use: opsets, element types, path.",
+                   "  dunlin ops\n"
+                   "  dunlin ops Conv\n"
+                   "  dunlin ops --json | jq '.[].operator'",
+                   [&c](Stage& s) { return Ops(c, s); });
+  app->add_option("FILTER", c.filter, "Only those with this in their names");
+  app->add_flag("--markdown", c.markdown, "As docs/operators.md has it");
+  app->add_flag("--json", c.json, "One JSON array");
 }
 
 int Report(std::string message, Exit exit) {
@@ -427,19 +449,22 @@ int Dispatch(int argc, char** argv) {
   Commands commands{&app, {}};
   RunCommand run;
   InspectCommand inspect;
+  CheckCommand check;
   OptimizeCommand optimize;
   BenchCommand bench;
   InferCommand infer;
   http::ServerOptions serve;
   ModelsCommand models;
+  OpsCommand ops;
   AddServe(commands, serve);
   AddRun(commands, run);
   AddInspect(commands, inspect);
+  AddCheck(commands, check);
   AddOptimize(commands, optimize);
   AddBench(commands, bench);
   AddInfer(commands, infer);
   AddModels(commands, models);
-  commands.Add("ops", "List the operators that models may use.", "  dunlin ops", ListOperators);
+  AddOps(commands, ops);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

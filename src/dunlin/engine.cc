@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/thread_pool.h"
+#include "dunlin/describe.h"
 #include "dunlin/tuner.h"
 #include "formats/onnx.h"
 #include "kernels/simd_targets.h"
@@ -25,6 +26,8 @@ ArenaPool& ProcessArenas() {
   return arenas;
 }
 
+}  // namespace
+
 PortInfo Port(const Graph& g, const std::string& name, const Type& t) {
   PortInfo p;
   p.name = name;
@@ -41,8 +44,6 @@ PortInfo Port(const Graph& g, const std::string& name, const Type& t) {
   }
   return p;
 }
-
-}  // namespace
 
 struct Model::Impl {
   std::shared_ptr<const Program> program;
@@ -258,33 +259,36 @@ int64_t MacsOf(const Graph& g, const Node& n) {
   return n.op->impl->macs != nullptr && known ? n.op->impl->macs(*n.attrs, in, results) : 0;
 }
 
-void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
+}  // namespace
+
+StepProfile DescribeStep(const Plan& plan, const Step& step) {
   const Graph& g = *plan.graph;
-  for (const Step& step : plan.steps) {
-    StepProfile p;
-    p.op = step.label;
-    p.kernel = step.kernel ? std::string(step.kernel->name()) : "dynamic";
-    if (step.node != NodeId::kNone) {
-      p.name = g.node(step.node).name;
-      p.macs = MacsOf(g, g.node(step.node));
-      for (const NodeId id : step.more_nodes) p.macs += MacsOf(g, g.node(id));
-    }
-    const auto bytes = [&](int s) -> int64_t {
-      if (s < 0 || !plan.slots[size_t(s)].type.IsStatic()) return 0;
-      const Slot& slot = plan.slots[size_t(s)];
-      if (slot.kind == Slot::Kind::kConstant) p.parameters += CountOf(slot.type.dims);
-      return ByteSize(slot.type.dtype, CountOf(slot.type.dims));
-    };
-    for (const int s : step.inputs) p.bytes += bytes(s);
-    for (const int s : step.outputs) p.bytes += bytes(s);
-    for (const int s : step.outputs)
-      if (s >= 0 && p.shape.empty())
-        p.shape =
-            plan.slots[size_t(s)].type.ranked ? ToString(plan.slots[size_t(s)].type.dims) : "?";
-    out.push_back(std::move(p));
+  StepProfile p;
+  p.op = step.label;
+  p.kernel = step.kernel ? std::string(step.kernel->name()) : "dynamic";
+  if (step.node != NodeId::kNone) {
+    p.name = g.node(step.node).name;
+    p.macs = MacsOf(g, g.node(step.node));
+    for (const NodeId id : step.more_nodes) p.macs += MacsOf(g, g.node(id));
   }
+  const auto bytes = [&](int s) -> int64_t {
+    if (s < 0 || !plan.slots[size_t(s)].type.IsStatic()) return 0;
+    const Slot& slot = plan.slots[size_t(s)];
+    if (slot.kind == Slot::Kind::kConstant) p.parameters += CountOf(slot.type.dims);
+    return ByteSize(slot.type.dtype, CountOf(slot.type.dims));
+  };
+  for (const int s : step.inputs) p.bytes += bytes(s);
+  for (const int s : step.outputs) p.bytes += bytes(s);
+  for (const int s : step.outputs)
+    if (s >= 0 && p.shape.empty())
+      p.shape = plan.slots[size_t(s)].type.ranked ? ToString(plan.slots[size_t(s)].type.dims) : "?";
+  return p;
 }
 
+namespace {
+void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
+  for (const Step& step : plan.steps) out.push_back(DescribeStep(plan, step));
+}
 }  // namespace
 
 Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {

@@ -227,7 +227,5 @@ Result<WrittenModel> WriteOptimized(const std::string& from, const std::string& 
 // The name and version of the engine, and the SIMD target it runs on here: "AVX3".
 std::string_view Version();
 std::string SimdTarget();
-// All operators that models may use, "Conv" or "domain.Name", sorted.
-std::vector<std::string> OperatorNames();
 
 }  // namespace dunlin

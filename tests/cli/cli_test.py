@@ -80,7 +80,7 @@ class Case(unittest.TestCase):
 
 
 class Help(Case):
-    COMMANDS = ["serve", "run", "inspect", "optimize", "bench", "infer", "models", "models list", "models fetch", "ops"]
+    COMMANDS = ["serve", "run", "check", "inspect", "optimize", "bench", "infer", "models", "models list", "models fetch", "ops"]
 
     def test_lists_every_command_and_the_exit_codes(self):
         text = self.succeeds("--help")
@@ -308,10 +308,68 @@ class Inspect(Case):
         self.assertIn("image", text)
         self.assertIn("Softmax", text)
 
-    def test_operators_are_listed(self):
-        names = self.succeeds("ops").split()
-        self.assertIn("Conv", names)
-        self.assertEqual(names, sorted(names))
+
+class Operators(Case):
+    def test_a_row_tells_opsets_types_and_path(self):
+        header, row = self.succeeds("ops", "convtransp").splitlines()
+        self.assertTrue(header.startswith("operator"))
+        self.assertIn("1 11 22", row)
+        self.assertIn("f32", row)
+
+    def test_json_and_markdown_have_the_same_operators(self):
+        rows = json.loads(self.succeeds("ops", "pool", "--json"))
+        names = [row["operator"] for row in rows]
+        self.assertIn("MaxPool", names)
+        self.assertIn("f32", rows[names.index("MaxPool")]["types"])
+        text = self.succeeds("ops", "pool", "--markdown")
+        self.assertEqual(len(names), sum(line.startswith("| ") for line in text.splitlines()) - text.count("| operator |"))
+
+    def test_an_unknown_name_is_an_error(self):
+        self.fails(USAGE, "Nonsense", "ops", "Nonsense")
+
+
+class Check(Case):
+    def test_a_model_that_runs(self):
+        text = self.succeeds("check", TINY)
+        self.assertIn("It runs.", text)
+        report = json.loads(self.succeeds("check", TINY, "--json"))
+        self.assertTrue(report["runs"])
+        self.assertEqual(report["missing"], [])
+        self.assertEqual(report["fast_macs"], report["macs"])
+        paths = {row["operator"]: row["paths"] for row in report["operators"]}
+        self.assertIn("Conv", paths)
+        self.assertEqual(sum(count for row in report["operators"] for count in row["paths"].values()), report["nodes"])
+
+    def test_every_missing_operator_is_listed_with_advice(self):
+        x, y = (onnx.value(n, onnx.tensor_type(onnx.FLOAT, [1])) for n in "xy")
+        nodes = [onnx.node("Tokenize", ["x"], ["a"], "first", "ai.onnx.contrib"), onnx.node("Nonsense", ["a"], ["b"], "second"),
+                 onnx.node("Nonsense", ["b"], ["c"], "third"), onnx.node("Relu", ["c"], ["y"])]
+        model = self.file("net.onnx", onnx.model(nodes, [x], [y]))
+        result = dunlin("check", model, "--json")
+        self.assertEqual(result.returncode, UNSUPPORTED)
+        self.assertIn("2 of its operators", result.stderr.decode())
+        missing = {m["operator"]: m for m in json.loads(result.stdout)["missing"]}
+        self.assertEqual(sorted(missing), ["Nonsense", "ai.onnx.contrib.Tokenize"])
+        self.assertEqual(missing["Nonsense"]["nodes"], ["second", "third"])
+        self.assertIn("onnxruntime-extensions", missing["ai.onnx.contrib.Tokenize"]["advice"])
+        text = dunlin("check", model).stdout.decode()
+        self.assertIn("It does not run.", text)
+        self.assertIn("first", text)
+
+    def test_what_the_importer_refuses_is_reported_after_the_header(self):
+        x, y = (onnx.value(n, onnx.tensor_type(onnx.FLOAT, [1])) for n in "xy")
+        model = self.file("net.onnx", onnx.model([onnx.node("Relu", ["x", "x", "x"], ["y"], "bad")], [x], [y]))
+        result = dunlin("check", model)
+        self.assertEqual(result.returncode, MODEL)
+        self.assertIn("'bad'", result.stderr.decode())
+        self.assertIn("opset ai.onnx 13", result.stdout.decode())
+
+    def test_shapes_are_those_asked_for(self):
+        report = json.loads(self.succeeds("check", TINY, "--json", "--shape", "image=3,1,28,28"))
+        self.assertEqual(report["shapes"], {"image": [3, 1, 28, 28]})
+
+    def test_a_file_that_is_no_model(self):
+        self.fails(MODEL, "not an ONNX", "check", self.file("net.onnx", b"nonsense, not protobuf"))
 
 
 class Simd(Case):
