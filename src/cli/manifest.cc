@@ -1,6 +1,5 @@
 #include "cli/manifest.h"
 
-#include <fmt/ranges.h>
 #include <simdjson.h>
 
 #include <algorithm>
@@ -57,35 +56,19 @@ bool IsSha256(std::string_view text) {
          });
 }
 
-// "from": the path of the file, or the paths of its parts.
-Result<std::vector<std::string>> ParseParts(Json file) {
-  simdjson::dom::array list;
-  if (file["from"].get(list) != simdjson::SUCCESS)
-    return std::vector<std::string>{TRY(Text(file, "from"))};
-  std::vector<std::string> parts;
-  for (const Json json : list) {
-    std::string_view part;
-    if (json.get(part) != simdjson::SUCCESS) break;
-    parts.emplace_back(part);
-  }
-  if (parts.empty() || parts.size() != list.size())
-    return Fail(Code::kInvalidArgument, "manifest: 'from' is neither a text nor a list of texts");
-  return parts;
-}
-
 Result<SampleFile> ParseFile(Json json) {
   SampleFile file;
-  file.from = TRY(ParseParts(json));
+  file.from = TRY(Text(json, "from"));
   file.to = TRY(Text(json, "to"));
   file.sha256 = TRY(Text(json, "sha256"));
-  if (!std::ranges::all_of(file.from, IsSafePath) || !IsSafePath(file.to))
+  if (!IsSafePath(file.from) || !IsSafePath(file.to))
     return Fail(Code::kInvalidArgument, "manifest: '{}' or '{}' is not a plain relative path",
-                fmt::join(file.from, "', '"), file.to);
+                file.from, file.to);
   if (!IsSha256(file.sha256))
     return Fail(Code::kInvalidArgument,
-                "manifest: the sha256 of '{}' is not 64 lower-case hexadecimal digits", file.to);
+                "manifest: the sha256 of '{}' is not 64 lower-case hexadecimal digits", file.from);
   if (json["bytes"].get(file.bytes) != simdjson::SUCCESS || file.bytes < 0)
-    return Fail(Code::kInvalidArgument, "manifest: '{}' has no size in bytes", file.to);
+    return Fail(Code::kInvalidArgument, "manifest: '{}' has no size in bytes", file.from);
   return file;
 }
 

@@ -17,6 +17,10 @@ Status FoldForExport(Graph& graph, RuleCounts& counts);
 // Removes nodes that do nothing and merges equal ones.
 Status Simplify(Graph& graph, RuleCounts& counts);
 
+// Merges float operators between DequantizeLinear and QuantizeLinear into integer ones. Before
+// folding, which would turn quantised weights into floats.
+Status FuseQuantised(Graph& graph, RuleCounts& counts);
+
 // Merges nodes into ones that a fast kernel computes in one go.
 Status Fuse(Graph& graph, RuleCounts& counts);
 

@@ -51,9 +51,12 @@ Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
 }
 
 constexpr Pass kPasses[] = {
-    {"pre", "fold", FoldConstants},      {"pre", "simplify", Simplify},
-    {"optimise", "fuse", Fuse},          {"optimise", "siblings", MergeSiblings},
-    {"optimise", "fold", FoldConstants}, {"post", "simplify", Simplify}};
+    {"pre", "quantised", FuseQuantised},     {"pre", "fold", FoldConstants},
+    {"pre", "simplify", Simplify},           {"optimise", "fuse", Fuse},
+    {"optimise", "siblings", MergeSiblings}, {"optimise", "fold", FoldConstants},
+    {"post", "simplify", Simplify}};
+
+constexpr Pass kFolding[] = {{"pre", "fold", FoldConstants}};
 
 constexpr Pass kExportPasses[] = {{"pre", "fold", FoldForExport},
                                   {"pre", "simplify", Simplify},
@@ -69,6 +72,6 @@ Result<OptimizationReport> OptimizeForShapes(Graph& g) { return RunPasses(g, kPa
 
 Result<OptimizationReport> OptimizeForExport(Graph& g) { return RunPasses(g, kExportPasses); }
 
-Result<OptimizationReport> FoldOnly(Graph& g) { return RunPasses(g, std::span(kPasses).first(1)); }
+Result<OptimizationReport> FoldOnly(Graph& g) { return RunPasses(g, kFolding); }
 
 }  // namespace dunlin

@@ -1,6 +1,5 @@
-// ConvInteger and QLinearConv: convolutions of codes, accumulated exactly. Padding holds the zero
-// point, so it adds nothing.
-#include "ops/conv/conv.h"
+// ConvInteger and QLinearConv: convolutions of codes, accumulated exactly modulo 2^32. Padding
+// holds the zero point, so it adds nothing.
 #include "ops/quant/quant.h"
 
 namespace dunlin {
@@ -55,7 +54,7 @@ Status Convolve(std::string_view name, const ConvAttrs& attrs, const TensorView&
                 sum += int64_t(int32_t(plane[t.input]) - x_zero[0]) *
                        (int32_t(kernel[t.kernel]) - zero);
             }
-            store((n * s.outputs + m) * out_pixels + o, m, sum);
+            store((n * s.outputs + m) * out_pixels + o, m, int32_t(sum));
           }
       });
       return {};
@@ -63,8 +62,14 @@ Status Convolve(std::string_view name, const ConvAttrs& attrs, const TensorView&
   });
 }
 
+int64_t ConvMacs(const ConvAttrs& a, const Type& x, const Type& w, const Type& y) {
+  const auto s = ResolveConv(a, x.dims, w.dims);
+  return s ? CountOf(y.dims) * s->taps() * (s->channels / s->group) : 0;
+}
+
 struct ConvInteger {
   static constexpr std::string_view kName = "ConvInteger";
+  static constexpr ProductInputs kInputs = {.a = 0, .b = 1, .a_zero = 2, .b_zero = 3};
   using Attrs = ConvAttrs;
   static Status Infer(const Attrs& a, InferContext& ctx) {
     return InferConv(kName, a, ctx, 1, DType::kI32);
@@ -73,7 +78,16 @@ struct ConvInteger {
     int32_t* y = ctx.out(0).mut<int32_t>();
     return Convolve(kName, a, ctx.in(0), ctx.in(1), TRY(ZeroPoints(kName, ctx, 2)),
                     TRY(ZeroPoints(kName, ctx, 3)),
-                    [&](int64_t i, int64_t, int64_t sum) { y[i] = int32_t(sum); });
+                    [&](int64_t i, int64_t, int32_t sum) { y[i] = sum; });
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerCodeConv(a, kInputs, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
+    return CodeConvLayouts(kInputs, q);
+  }
+  static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
+    return ConvMacs(a, in[0], in[1], out[0]);
   }
 };
 
@@ -81,6 +95,15 @@ struct ConvInteger {
 // units of x_scale * w_scale; optional).
 struct QLinearConv {
   static constexpr std::string_view kName = "QLinearConv";
+  static constexpr ProductInputs kInputs = {.a = 0,
+                                            .b = 3,
+                                            .a_scale = 1,
+                                            .b_scale = 4,
+                                            .y_scale = 6,
+                                            .a_zero = 2,
+                                            .b_zero = 5,
+                                            .y_zero = 7,
+                                            .bias = 8};
   using Attrs = ConvAttrs;
   static Status Infer(const Attrs& a, InferContext& ctx) {
     return InferConv(kName, a, ctx, 3, ctx.dtype(7));
@@ -98,12 +121,21 @@ struct QLinearConv {
     return VisitTypes<Bytes>(ctx.out(0).dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
       Q* y = ctx.out(0).mut<Q>();
       return Convolve(kName, a, ctx.in(0), ctx.in(3), TRY(ZeroPoints(kName, ctx, 2)),
-                      TRY(ZeroPoints(kName, ctx, 5)), [&](int64_t i, int64_t m, int64_t sum) {
-                        const double scale = x_scale[0] * PerChannel(w_scale, m) / y_scale[0];
-                        y[i] = Saturate<Q>(
-                            std::nearbyint(double(sum + PerChannel(bias, m)) * scale) + y_zero[0]);
+                      TRY(ZeroPoints(kName, ctx, 5)), [&](int64_t i, int64_t m, int32_t sum) {
+                        const float scale = x_scale[0] * PerChannel(w_scale, m) / y_scale[0];
+                        y[i] =
+                            CodeOf<Q>(float(WrapAdd(sum, PerChannel(bias, m))) * scale, y_zero[0]);
                       });
     });
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerCodeConv(a, kInputs, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
+    return CodeConvLayouts(kInputs, q);
+  }
+  static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
+    return ConvMacs(a, in[0], in[3], out[0]);
   }
 };
 

@@ -1,28 +1,18 @@
-// MatMulInteger and QLinearMatMul: products of codes, accumulated exactly.
+// MatMulInteger, QLinearMatMul and QGemm: products of codes, accumulated exactly modulo 2^32.
 #include "ops/elementwise/broadcast.h"
 #include "ops/quant/quant.h"
 
 namespace dunlin {
-namespace {
 
-// y[batch…, m, n] of a[batch…, m, k] and b[batch…, k, n]; vectors are a row on the left, a column
-// on the right.
-struct Product {
-  Dims batch, y;
-  int64_t m = 1, k = 1, n = 1;
-};
-Result<Product> Resolve(std::string_view name, const Dims& a, const Dims& b) {
+Result<CodeMatMulShape> ResolveCodeMatMul(std::string_view name, const Dims& a, const Dims& b) {
   if (a.empty() || b.empty()) return Fail(Code::kInvalidArgument, "{}: a factor is a scalar", name);
-  Product p;
+  CodeMatMulShape p;
   const bool row = a.rank() == 1, column = b.rank() == 1;
   p.m = row ? 1 : a[a.size() - 2];
   p.k = a.back();
   p.n = column ? 1 : b.back();
   const int64_t k = column ? b[0] : b[b.size() - 2];
-  const auto outer = [](const Dims& d) {
-    return std::span<const int64_t>(d).first(d.size() > 2 ? d.size() - 2 : 0);
-  };
-  const auto batch = Broadcast(outer(a), outer(b));
+  const auto batch = Broadcast(OuterDims(a), OuterDims(b));
   if ((IsKnown(k) && IsKnown(p.k) && k != p.k) || !batch)
     return Fail(Code::kInvalidArgument, "{}: extents {} and {} do not multiply", name, ToString(a),
                 ToString(b));
@@ -32,6 +22,8 @@ Result<Product> Resolve(std::string_view name, const Dims& a, const Dims& b) {
   return p;
 }
 
+namespace {
+
 Status InferProduct(std::string_view name, InferContext& ctx, int b, DType out) {
   TRY(CheckType<Bytes>(ctx.dtype(0), name));
   TRY(CheckType<Bytes>(ctx.dtype(b), name));
@@ -39,7 +31,7 @@ Status InferProduct(std::string_view name, InferContext& ctx, int b, DType out) 
     ctx.Set(0, Type::Unranked(out));
     return {};
   }
-  ctx.Set(0, Type::Of(out, TRY(Resolve(name, ctx.input(0).dims, ctx.input(b).dims)).y));
+  ctx.Set(0, Type::Of(out, TRY(ResolveCodeMatMul(name, ctx.input(0).dims, ctx.input(b).dims)).y));
   return {};
 }
 
@@ -67,15 +59,12 @@ template <class Store>
 Status Multiply(std::string_view name, const TensorView& a, const TensorView& b,
                 const std::vector<int32_t>& a_zero, const std::vector<int32_t>& b_zero,
                 const Store& store) {
-  const Product p = TRY(Resolve(name, a.dims, b.dims));
+  const CodeMatMulShape p = TRY(ResolveCodeMatMul(name, a.dims, b.dims));
   const int64_t a_matrices = p.m * p.k == 0 ? 1 : a.count() / (p.m * p.k);
   const int64_t b_matrices = p.n * p.k == 0 ? 1 : b.count() / (p.n * p.k);
   const Parameter az = TRY(ResolveParameter(name, a_zero.size(), p.m, a_matrices));
   const Parameter bz = TRY(ResolveParameter(name, b_zero.size(), p.n, b_matrices));
-  const auto outer = [](const Dims& d) {
-    return std::span<const int64_t>(d).first(d.size() > 2 ? d.size() - 2 : 0);
-  };
-  const auto plan = PlanBroadcast<2>(p.batch, {outer(a.dims), outer(b.dims)});
+  const auto plan = PlanBroadcast<2>(p.batch, {OuterDims(a.dims), OuterDims(b.dims)});
   return VisitTypes<Bytes>(a.dtype, name, [&]<class A>(TypeTag<A>) -> Status {
     return VisitTypes<Bytes>(b.dtype, name, [&]<class B>(TypeTag<B>) -> Status {
       if (CountOf(p.y) == 0) return {};
@@ -91,7 +80,7 @@ Status Multiply(std::string_view name, const TensorView& a, const TensorView& b,
               int64_t sum = 0;
               for (int64_t k = 0; k < p.k; ++k)
                 sum += int64_t(int32_t(pa[r * p.k + k]) - za) * (int32_t(pb[k * p.n + c]) - zb);
-              store(((out + i) * p.m + r) * p.n + c, sum, ma, r, mb, c);
+              store(((out + i) * p.m + r) * p.n + c, int32_t(sum), ma, r, mb, c);
             }
         }
       });
@@ -110,7 +99,10 @@ struct MatMulInteger {
     int32_t* y = ctx.out(0).mut<int32_t>();
     return Multiply(
         kName, ctx.in(0), ctx.in(1), TRY(ZeroPoints(kName, ctx, 2)), TRY(ZeroPoints(kName, ctx, 3)),
-        [&](int64_t i, int64_t sum, int64_t, int64_t, int64_t, int64_t) { y[i] = int32_t(sum); });
+        [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t) { y[i] = sum; });
+  }
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    return LowerCodeMatMul({.a = 0, .b = 1, .a_zero = 2, .b_zero = 3}, ctx);
   }
 };
 
@@ -128,7 +120,7 @@ struct QLinearMatMul {
     if (y_scale.size() != 1 || y_zero.size() != 1)
       return Fail(Code::kUnimplemented, "{}: one scale and zero point of the result, not {}", kName,
                   y_scale.size());
-    const Product p = TRY(Resolve(kName, ctx.in(0).dims, ctx.in(3).dims));
+    const CodeMatMulShape p = TRY(ResolveCodeMatMul(kName, ctx.in(0).dims, ctx.in(3).dims));
     const Parameter as = TRY(ResolveParameter(
         kName, a_scale.size(), p.m, CountOf(ctx.in(0).dims) / std::max<int64_t>(1, p.m * p.k)));
     const Parameter bs = TRY(ResolveParameter(
@@ -137,20 +129,144 @@ struct QLinearMatMul {
       Q* y = ctx.out(0).mut<Q>();
       return Multiply(kName, ctx.in(0), ctx.in(3), TRY(ZeroPoints(kName, ctx, 2)),
                       TRY(ZeroPoints(kName, ctx, 5)),
-                      [&](int64_t i, int64_t sum, int64_t ma, int64_t r, int64_t mb, int64_t c) {
-                        const double scale = a_scale[size_t(as.At(ma, r))] *
-                                             b_scale[size_t(bs.At(mb, c))] / y_scale[0];
-                        y[i] = Saturate<Q>(std::nearbyint(double(sum) * scale) + y_zero[0]);
+                      [&](int64_t i, int32_t sum, int64_t ma, int64_t r, int64_t mb, int64_t c) {
+                        const float scale = a_scale[size_t(as.At(ma, r))] *
+                                            b_scale[size_t(bs.At(mb, c))] / y_scale[0];
+                        y[i] = CodeOf<Q>(float(sum) * scale, y_zero[0]);
                       });
     });
+  }
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    return LowerCodeMatMul({.a = 0,
+                            .b = 3,
+                            .a_scale = 1,
+                            .b_scale = 4,
+                            .y_scale = 6,
+                            .a_zero = 2,
+                            .b_zero = 5,
+                            .y_zero = 7},
+                           ctx);
+  }
+};
+
+// com.microsoft QGemm: y = alpha * a_scale * b_scale * (a b + c) as f32, or as codes where y's
+// scale is given. Inputs a, a_scale, a_zero_point, b, b_scale, b_zero_point, c (i32, in units of
+// the sums; optional), y_scale, y_zero_point (optional).
+struct QGemm {
+  static constexpr std::string_view kName = "QGemm";
+  struct Attrs {
+    float alpha = 1;
+    int64_t transA = 0, transB = 0;  // NOLINT: ONNX's names
+    template <class V>
+    void Visit(V& v) {
+      v("alpha", alpha);
+      v("transA", transA);
+      v("transB", transB);
+    }
+  };
+  static Dims Turned(Dims d, int64_t trans) {
+    if (trans != 0 && d.rank() == 2) std::swap(d[0], d[1]);
+    return d;
+  }
+  static Result<CodeMatMulShape> Resolve(const Attrs& a, const Dims& x, const Dims& w) {
+    if (x.rank() != 2 || w.rank() != 2)
+      return Fail(Code::kInvalidArgument, "{}: multiplies matrices, not {} and {}", kName,
+                  ToString(x), ToString(w));
+    return ResolveCodeMatMul(kName, Turned(x, a.transA), Turned(w, a.transB));
+  }
+  static Status Infer(const Attrs& a, InferContext& ctx) {
+    TRY(CheckType<Bytes>(ctx.dtype(0), kName));
+    TRY(CheckType<Bytes>(ctx.dtype(3), kName));
+    const DType out = ctx.has(8) ? ctx.dtype(8) : DType::kF32;
+    Dims y(2, kUnknownDim);
+    if (ctx.input(0).ranked && ctx.input(3).ranked)
+      y = TRY(Resolve(a, ctx.input(0).dims, ctx.input(3).dims)).y;
+    if (ctx.has(6) && ctx.input(6).ranked) {
+      const auto wide = Broadcast(ctx.input(6).dims, y);
+      if (!wide || wide->rank() != 2 || !(*wide == y || !AllKnown(y)))
+        return Fail(Code::kInvalidArgument, "{}: c of {} does not fit {}", kName,
+                    ToString(ctx.input(6).dims), ToString(y));
+    }
+    ctx.Set(0, Type::Of(out, y));
+    return {};
+  }
+  // Reads b or a as if it were not transposed.
+  static TensorView Plain(const TensorView& x, int64_t trans, std::vector<int8_t>& copy) {
+    if (trans == 0) return x;
+    copy.resize(size_t(x.count()));
+    const auto* from = static_cast<const int8_t*>(x.data);
+    for (int64_t r = 0; r < x.dims[0]; ++r)
+      for (int64_t c = 0; c < x.dims[1]; ++c)
+        copy[size_t(c * x.dims[0] + r)] = from[r * x.dims[1] + c];
+    TensorView y = x;
+    y.dims = Turned(x.dims, trans);
+    y.data = copy.data();
+    return y;
+  }
+  static Status Reference(const Attrs& a, RunContext& ctx) {
+    const CodeMatMulShape p = TRY(Resolve(a, ctx.in(0).dims, ctx.in(3).dims));
+    const auto a_scale = TRY(Scales(kName, ctx.in(1))), b_scale = TRY(Scales(kName, ctx.in(4)));
+    const bool codes = ctx.has(8);
+    const auto y_scale = ctx.has(7) ? TRY(Scales(kName, ctx.in(7))) : std::vector<float>{1};
+    const auto y_zero = TRY(ZeroPoints(kName, ctx, 8));
+    const auto bias = TRY(ZeroPoints(kName, ctx, 6));
+    if (a_scale.size() != 1 || y_scale.size() != 1 || y_zero.size() != 1 || codes != ctx.has(7) ||
+        (b_scale.size() != 1 && int64_t(b_scale.size()) != p.n))
+      return Fail(Code::kInvalidArgument, "{}: the scales do not fit {} columns", kName, p.n);
+    const Dims c_dims = ctx.has(6) ? ctx.in(6).dims : Dims();
+    if (Broadcast(c_dims, p.y) != p.y)
+      return Fail(Code::kInvalidArgument, "{}: c of {} does not fit {}", kName, ToString(c_dims),
+                  ToString(p.y));
+    const auto plan = PlanBroadcast<1>(p.y, {c_dims});
+    std::vector<int32_t> wide(size_t(p.m * p.n));  // c of every element
+    if (!wide.empty())
+      ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 1>& in) {
+        for (int64_t i = 0; i < plan.cols(); ++i)
+          wide[size_t(out + i)] = bias[size_t(in[0] + i * plan.strides[0].back())];
+      });
+    std::vector<int8_t> a_copy, b_copy;
+    const auto each = [&](const auto& store) -> Status {
+      return Multiply(kName, Plain(ctx.in(0), a.transA, a_copy), Plain(ctx.in(3), a.transB, b_copy),
+                      TRY(ZeroPoints(kName, ctx, 2)), TRY(ZeroPoints(kName, ctx, 5)),
+                      [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t c) {
+                        const float scale =
+                            a.alpha * a_scale[0] * PerChannel(b_scale, c) / y_scale[0];
+                        store(i, float(WrapAdd(sum, wide[size_t(i)])) * scale);
+                      });
+    };
+    if (!codes) {
+      float* y = ctx.out(0).mut<float>();
+      return each([&](int64_t i, float v) { y[i] = v; });
+    }
+    return VisitTypes<Bytes>(ctx.out(0).dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
+      Q* y = ctx.out(0).mut<Q>();
+      return each([&](int64_t i, float v) { y[i] = CodeOf<Q>(v, y_zero[0]); });
+    });
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerCodeMatMul({.a = 0,
+                            .b = 3,
+                            .a_scale = 1,
+                            .b_scale = 4,
+                            .y_scale = 7,
+                            .a_zero = 2,
+                            .b_zero = 5,
+                            .y_zero = 8,
+                            .bias = 6,
+                            .trans_a = a.transA != 0,
+                            .trans_b = a.transB != 0,
+                            .alpha = a.alpha},
+                           ctx);
   }
 };
 
 }  // namespace
 
 std::vector<OpDef> QuantMatMulOps() {
-  return {Declare<MatMulInteger>(MatMulInteger::kName, {.min_inputs = 2, .max_inputs = 4}),
-          Declare<QLinearMatMul>(QLinearMatMul::kName, {.min_inputs = 8, .max_inputs = 8})};
+  return {
+      Declare<MatMulInteger>(MatMulInteger::kName, {.min_inputs = 2, .max_inputs = 4}),
+      Declare<QLinearMatMul>(QLinearMatMul::kName, {.min_inputs = 8, .max_inputs = 8}),
+      Declare<QGemm>(QGemm::kName, {.domain = "com.microsoft", .min_inputs = 6, .max_inputs = 9})};
 }
 
 }  // namespace dunlin

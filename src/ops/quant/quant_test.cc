@@ -129,5 +129,150 @@ TEST(QuantConvTest, RequantizesPerChannelWithBias) {
   t.ExpectInferIsTotal();
 }
 
+// ---- the kernels give what the references give, to the last code ----
+
+TEST(QuantKernelTest, QuantisesAndDequantisesInEveryGranularity) {
+  const Tensor x = RandomF32({3, 5, 70}, -300, 300);
+  const struct {
+    int axis, block;
+    Dims scale;
+  } cases[] = {{0, 0, {}},   {0, 0, {3}},        {1, 0, {5}},
+               {2, 0, {70}}, {1, 2, {3, 3, 70}}, {2, 32, {3, 5, 3}}};
+  for (const auto& c : cases) {
+    const Tensor scale = RandomF32(c.scale, 0.5f, 2), zero = RandomInts<int8_t>(c.scale, -20, 20);
+    OpTest q("QuantizeLinear");
+    q.Attr("axis", c.axis).Attr("block_size", c.block).Input(x).Input(scale).Input(zero);
+    q.ExpectKernelMatches();
+    q.ExpectInferIsTotal();
+    OpTest d("DequantizeLinear");
+    d.Attr("axis", c.axis)
+        .Attr("block_size", c.block)
+        .Input(RandomInts<int8_t>({3, 5, 70}, -128, 127))
+        .Input(scale)
+        .Input(zero);
+    d.ExpectKernelMatches();
+    d.ExpectInferIsTotal();
+  }
+  OpTest("DynamicQuantizeLinear").Input(x).Outputs(3).ExpectKernelMatches();
+}
+
+TEST(QuantKernelTest, MultipliesCodesOfEveryShape) {
+  const std::pair<Dims, Dims> shapes[] = {
+      {{5, 7}, {7, 9}},          {{2, 3, 64}, {64, 33}}, {{2, 3, 5, 8}, {2, 3, 8, 4}},
+      {{3, 1, 5, 8}, {4, 8, 6}}, {{7}, {7, 9}},          {{5, 7}, {7}},
+      {{1, 300}, {300, 70}},     {{30, 129}, {129, 300}}};
+  for (const auto& [a, b] : shapes)
+    for (const bool constant : {false, true}) {
+      OpTest t("MatMulInteger");
+      t.Input(RandomInts<uint8_t>(a, 0, 255));
+      const Tensor w = RandomInts<int8_t>(b, -128, 127);
+      constant ? t.Const(w) : t.Input(w);
+      t.Input(Tensor::Scalar<uint8_t>(7));
+      const Tensor zero =
+          b.rank() == 2 ? RandomInts<int8_t>({b[1]}, -9, 9) : Tensor::Scalar<int8_t>(-3);
+      constant ? t.Const(zero) : t.Input(zero);
+      t.ExpectKernelMatches();
+    }
+  OpTest rows("MatMulInteger");  // a zero point a row of a
+  rows.Input(RandomInts<uint8_t>({4, 6}, 0, 255))
+      .Input(RandomInts<uint8_t>({6, 3}, 0, 255))
+      .Input(RandomInts<uint8_t>({4}, 0, 255));
+  rows.ExpectKernelMatches();
+}
+
+TEST(QuantKernelTest, ConvolvesCodesOfEveryGeometry) {
+  using Ints = std::vector<int64_t>;
+  const struct {
+    Dims x, w;
+    int group;
+    Ints pads, strides, dilations;
+  } cases[] = {{{2, 3, 9, 8}, {8, 3, 3, 3}, 1, {1, 1, 1, 1}, {2, 1}, {1, 1}},
+               {{1, 6, 9, 9}, {6, 1, 3, 3}, 6, {1, 0, 1, 2}, {1, 1}, {1, 1}},
+               {{1, 6, 9, 9}, {4, 3, 3, 3}, 2, {0, 0, 0, 0}, {1, 1}, {2, 2}},
+               {{1, 6, 5, 5}, {12, 1, 3, 3}, 6, {0, 0, 0, 0}, {1, 1}, {1, 1}},
+               {{1, 33, 4, 4}, {300, 33, 1, 1}, 1, {0, 0, 0, 0}, {1, 1}, {1, 1}},
+               {{1, 1, 12, 12}, {2, 1, 9, 9}, 1, {0, 0, 0, 0}, {1, 1}, {1, 1}},
+               {{2, 4, 30}, {6, 4, 5}, 1, {2, 2}, {1}, {1}},
+               {{1, 4, 5, 4, 6}, {6, 4, 3, 3, 3}, 1, {1, 1, 1, 1, 1, 1}, {1, 1, 1}, {1, 1, 1}}};
+  for (const auto& c : cases) {
+    OpTest t("ConvInteger");
+    t.Attr("group", c.group)
+        .Attr("pads", c.pads)
+        .Attr("strides", c.strides)
+        .Attr("dilations", c.dilations)
+        .Input(RandomInts<uint8_t>(c.x, 0, 255))
+        .Const(RandomInts<uint8_t>(c.w, 0, 255))
+        .Input(Tensor::Scalar<uint8_t>(99))
+        .Const(Tensor::Scalar<uint8_t>(111));
+    t.ExpectKernelMatches();
+    OpTest q("QLinearConv");
+    q.Attr("group", c.group)
+        .Attr("pads", c.pads)
+        .Attr("strides", c.strides)
+        .Attr("dilations", c.dilations)
+        .Input(RandomInts<uint8_t>(c.x, 0, 255))
+        .Const(Tensor::Scalar(0.02f))
+        .Const(Tensor::Scalar<uint8_t>(99))
+        .Const(RandomInts<int8_t>(c.w, -128, 127))
+        .Const(RandomF32({c.w[0]}, 0.01f, 0.02f))
+        .Const(RandomInts<int8_t>({c.w[0]}, -3, 3))
+        .Const(Tensor::Scalar(0.5f))
+        .Const(Tensor::Scalar<uint8_t>(120))
+        .Const(RandomInts<int32_t>({c.w[0]}, -900, 900));
+    q.ExpectKernelMatches();
+  }
+}
+
+// Sums beyond 2^24 are rounded to f32 before they are scaled, as the runtimes' vector code does.
+TEST(QuantMatMulTest, RoundsLongSumsBeforeScaling) {
+  // 299 * 255 * 255 + 255 * 85 + 43 * 1 = 148.5 * 2^17 + 1, of which f32 does not hold the 1.
+  Tensor a = RandomInts<uint8_t>({1, 301}, 255, 255), b = RandomInts<uint8_t>({301, 1}, 255, 255);
+  b.mut<uint8_t>()[299] = 85;
+  a.mut<uint8_t>()[300] = 43;
+  b.mut<uint8_t>()[300] = 1;
+  OpTest t("QLinearMatMul");
+  t.Input(a).Input(Tensor::Scalar(1.0f)).Input(Tensor::Scalar<uint8_t>(0));
+  t.Input(b).Input(Tensor::Scalar(1.0f)).Input(Tensor::Scalar<uint8_t>(0));
+  t.Input(Tensor::Scalar(131072.0f)).Input(Tensor::Scalar<uint8_t>(1));
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<uint8_t>({1, 1}, {149})));  // 148.5 to even, + 1
+  t.ExpectKernelMatches();
+}
+
+TEST(QuantMatMulTest, QGemmAddsItsBiasToTheSums) {
+  const auto gemm = [](int trans_b) {
+    OpTest t("QGemm", "com.microsoft");
+    t.Attr("transB", trans_b)
+        .Input(Tensor::Of<uint8_t>({1, 2}, {3, 5}))
+        .Input(Tensor::Scalar(0.5f))
+        .Input(Tensor::Scalar<uint8_t>(1))
+        .Input(Tensor::Of<int8_t>(trans_b ? Dims{1, 2} : Dims{2, 1}, {2, -1}))
+        .Input(Tensor::Scalar(2.0f))
+        .Input(Tensor::Scalar<int8_t>(0))
+        .Input(Vec<int32_t>({4}));
+    return t;
+  };
+  for (const int trans_b : {0, 1}) {  // (2 * 2 - 4 * 1 + 4) * 0.5 * 2 = 4
+    OpTest real = gemm(trans_b);
+    EXPECT_TRUE(Near((*real.Reference())[0], Tensor::Of<float>({1, 1}, {4})));
+    real.ExpectKernelMatches();
+    real.ExpectInferIsTotal();
+    OpTest codes = gemm(trans_b);
+    codes.Input(Tensor::Scalar(2.0f)).Input(Tensor::Scalar<uint8_t>(10));
+    EXPECT_TRUE(Near((*codes.Reference())[0], Tensor::Of<uint8_t>({1, 1}, {12})));
+    codes.ExpectKernelMatches();
+  }
+  EXPECT_EQ(OpTest("QGemm", "com.microsoft")
+                .Input(Tensor::Of<uint8_t>({1, 2}, {3, 5}))
+                .Input(Tensor::Scalar(0.5f))
+                .Input(Tensor::Scalar<uint8_t>(1))
+                .Input(Tensor::Of<int8_t>({3, 1}, {2, -1, 0}))
+                .Input(Tensor::Scalar(2.0f))
+                .Input(Tensor::Scalar<int8_t>(0))
+                .Infer()
+                .error()
+                .code,
+            Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin::testing

@@ -1,23 +1,23 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear: between real numbers and codes.
-#include "ops/quant/quant.h"
-#include "ops/reduce/axes.h"
+#include "ops/quant/linear.h"
 
 namespace dunlin {
 
 std::span<const OpDef> QuantOps() {
   static const std::vector<OpDef> all = [] {
     std::vector<OpDef> v;
-    for (const auto& part : {QuantizeOps(), QuantMatMulOps(), QuantConvOps()})
+    for (const auto& part :
+         {QuantizeOps(), QuantMatMulOps(), QuantConvOps(), QLinearOps(), BlockWeightOps()})
       v.insert(v.end(), part.begin(), part.end());
     return v;
   }();
   return all;
 }
 
-Result<std::vector<double>> Scales(std::string_view name, const TensorView& t) {
-  std::vector<double> v(static_cast<size_t>(t.count()));
-  TRY(VisitTypes<Floats>(t.dtype, name, [&]<class T>(TypeTag<T>) -> Status {
-    for (size_t i = 0; i < v.size(); ++i) v[i] = Widen(t.as<T>()[i]);
+Result<std::vector<float>> Scales(std::string_view name, const TensorView& t) {
+  std::vector<float> v(static_cast<size_t>(t.count()));
+  TRY(VisitTypes<Numbers>(t.dtype, name, [&]<class T>(TypeTag<T>) -> Status {
+    for (size_t i = 0; i < v.size(); ++i) v[i] = float(t.as<T>()[i]);
     return {};
   }));
   return v;
@@ -34,36 +34,8 @@ Result<std::vector<int32_t>> ZeroPoints(std::string_view name, const RunContext&
   return v;
 }
 
-namespace {
-
-struct LinearAttrs {
-  int64_t axis = 1, block_size = 0;
-  DType output_dtype = DType::kUndefined;
-  bool saturate = true;  // for the 8-bit floats
-  template <class V>
-  void Visit(V& v) {
-    v("axis", axis);
-    v("block_size", block_size);
-    v("output_dtype", output_dtype);
-    v("saturate", saturate);
-  }
-};
-
-// Which scale belongs to which element: one for all, one per index of the axis, or one per block of
-// it.
-struct Granularity {
-  AxisSplit split;        // of the data
-  int64_t block = 1;      // indices of the axis that share a scale
-  int64_t per_outer = 0;  // scales per outer index; 0: the same for all
-  int64_t per_axis = 0, per_inner = 0;
-  int64_t ScaleAt(int64_t outer, int64_t axis, int64_t inner) const {
-    return outer * per_outer + axis / block * per_axis + inner * per_inner;
-  }
-};
-
-// kInvalidArgument when the extents of data and scale do not go together. Unknown extents pass.
-Result<Granularity> Resolve(std::string_view name, const LinearAttrs& a, const Dims& x,
-                            const Dims& scale) {
+Result<Granularity> ResolveGranularity(std::string_view name, const LinearAttrs& a, const Dims& x,
+                                       const Dims& scale) {
   Granularity g;
   if (scale.rank() == 0 || (scale.rank() == 1 && scale[0] == 1 && a.block_size == 0)) {
     g.split.axis = CountOf(x);
@@ -97,10 +69,12 @@ Result<Granularity> Resolve(std::string_view name, const LinearAttrs& a, const D
   return g;
 }
 
+namespace {
+
 // Checks shared by both directions.
 Status CheckParameters(std::string_view name, const LinearAttrs& a, const InferContext& ctx) {
   const Type &x = ctx.input(0), &scale = ctx.input(1);
-  if (x.ranked && scale.ranked) TRY(Resolve(name, a, x.dims, scale.dims));
+  if (x.ranked && scale.ranked) TRY(ResolveGranularity(name, a, x.dims, scale.dims));
   if (ctx.has(2) && scale.ranked && ctx.input(2).ranked) {
     const auto count = ElementCount(scale.dims), points = ElementCount(ctx.input(2).dims);
     if (count && points && *count != *points)
@@ -110,12 +84,23 @@ Status CheckParameters(std::string_view name, const LinearAttrs& a, const InferC
   return {};
 }
 
-template <class F>
-void ForEachElement(const Granularity& g, const F& f) {
-  int64_t at = 0;
-  for (int64_t o = 0; o < g.split.outer; ++o)
-    for (int64_t k = 0; k < g.split.axis; ++k)
-      for (int64_t i = 0; i < g.split.inner; ++i, ++at) f(at, size_t(g.ScaleAt(o, k, i)));
+// The parameters of a run, one zero point for every scale.
+struct Parameters {
+  Granularity granularity;
+  std::vector<float> scales;
+  std::vector<int32_t> zeros;
+};
+Result<Parameters> ReadParameters(std::string_view name, const LinearAttrs& a,
+                                  const RunContext& ctx) {
+  Parameters p;
+  p.granularity = TRY(ResolveGranularity(name, a, ctx.in(0).dims, ctx.in(1).dims));
+  p.scales = TRY(Scales(name, ctx.in(1)));
+  p.zeros = TRY(ZeroPoints(name, ctx, 2));
+  if (!ctx.has(2)) p.zeros.assign(p.scales.size(), 0);
+  if (p.zeros.size() != p.scales.size())
+    return Fail(Code::kInvalidArgument, "{}: {} scales but {} zero points", name, p.scales.size(),
+                p.zeros.size());
+  return p;
 }
 
 struct QuantizeLinear {
@@ -132,22 +117,22 @@ struct QuantizeLinear {
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
-    const Granularity g = TRY(Resolve(kName, a, x.dims, ctx.in(1).dims));
-    const auto scales = TRY(Scales(kName, ctx.in(1)));
-    const auto points = TRY(ZeroPoints(kName, ctx, 2));
+    const Parameters p = TRY(ReadParameters(kName, a, ctx));
     return VisitTypes<Numbers>(x.dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
       return VisitTypes<Codes>(ctx.out(0).dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
-        const T* in = x.as<T>();
-        Q* out = ctx.out(0).mut<Q>();
-        // The quotient is rounded to f32, as the specification's f32 division is.
-        ForEachElement(g, [&](int64_t i, size_t s) {
-          const double q = double(float(double(Widen(in[i])) / scales[s]));
-          out[i] = Saturate<Q>(std::nearbyint(q) + PerChannel(points, int64_t(s)));
-        });
+        ForEachScaledRun(p.granularity, 0, x.count(),
+                         [&](int64_t i, int64_t n, int64_t s, int64_t step) {
+                           QuantizeRun(x.as<T>() + i, n, p.scales.data() + s, p.zeros.data() + s,
+                                       step, a.precision, ctx.out(0).mut<Q>() + i);
+                         });
         return {};
       });
     });
   }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerQuantize(a, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
 };
 
 struct DequantizeLinear {
@@ -162,20 +147,22 @@ struct DequantizeLinear {
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
-    const Granularity g = TRY(Resolve(kName, a, x.dims, ctx.in(1).dims));
-    const auto scales = TRY(Scales(kName, ctx.in(1)));
-    const auto points = TRY(ZeroPoints(kName, ctx, 2));
+    const Parameters p = TRY(ReadParameters(kName, a, ctx));
     return VisitTypes<Codes>(x.dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
       return VisitTypes<Floats>(ctx.out(0).dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
-        const Q* in = x.as<Q>();
-        T* out = ctx.out(0).mut<T>();
-        ForEachElement(g, [&](int64_t i, size_t s) {
-          out[i] = Narrow<T>((double(in[i]) - PerChannel(points, int64_t(s))) * scales[s]);
-        });
+        ForEachScaledRun(p.granularity, 0, x.count(),
+                         [&](int64_t i, int64_t n, int64_t s, int64_t step) {
+                           DequantizeRun(x.as<Q>() + i, n, p.scales.data() + s, p.zeros.data() + s,
+                                         step, ctx.out(0).mut<T>() + i);
+                         });
         return {};
       });
     });
   }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerDequantize(a, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
 };
 
 // The range of x, widened to contain 0, mapped to 0..255.
@@ -194,6 +181,8 @@ struct DynamicQuantizeLinear {
   }
   static Status Reference(const Attrs&, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
+    if (x.dtype != DType::kF32)
+      return Fail(Code::kInvalidArgument, "{}: takes f32, not {}", kName, DTypeName(x.dtype));
     const float* in = x.as<float>();
     const int64_t n = x.count();
     float lowest = 0, highest = 0;
@@ -202,14 +191,17 @@ struct DynamicQuantizeLinear {
       highest = std::max(highest, in[i]);
     }
     const float scale = highest == lowest ? 1 : (highest - lowest) / 255;
-    const uint8_t zero = Saturate<uint8_t>(-lowest / scale);
-    for (int64_t i = 0; ctx.wants(0) && i < n; ++i)
-      ctx.out(0).mut<uint8_t>()[i] =
-          Saturate<uint8_t>(std::nearbyint(double(in[i] / scale)) + zero);
+    const uint8_t zero = CodeOf<uint8_t>(-lowest / scale, 0);
+    const int32_t point = zero;
+    if (ctx.wants(0)) QuantizeRun(in, n, &scale, &point, 0, DType::kF32, ctx.out(0).mut<uint8_t>());
     if (ctx.wants(1)) *ctx.out(1).mut<float>() = scale;
     if (ctx.wants(2)) *ctx.out(2).mut<uint8_t>() = zero;
     return {};
   }
+  static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
+    return LowerDynamicQuantize(ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
 };
 
 }  // namespace

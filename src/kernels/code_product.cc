@@ -1,0 +1,139 @@
+#include "kernels/code_product.h"
+
+#include <utility>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/code_product.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace dunlin::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// A tile of kMaxRows rows and two vectors: its accumulators, two vectors of B and one of A fit 32
+// registers with AVX-512, 16 below.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMaxRows = 12;
+#else
+constexpr int kMaxRows = 6;
+#endif
+
+using I32 = hn::ScalableTag<int32_t>;
+using I16 = hn::Repartition<int16_t, I32>;
+
+int64_t PanelWidth() { return int64_t(2 * hn::Lanes(I32())); }
+
+// sum[i] + a[2i] * b[2i] + a[2i + 1] * b[2i + 1], modulo 2^32.
+HWY_INLINE hn::Vec<I32> AddPairs(hn::Vec<I16> a, hn::Vec<I16> b, hn::Vec<I32> sum) {
+  const I32 d;
+#if HWY_ARCH_X86
+  hn::Vec<I32> unused = hn::Zero(d);  // x86 adds neighbours; other machines have another order
+  return hn::ReorderWidenMulAccumulate(d, a, b, sum, unused);
+#else
+  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
+  const auto low = [](auto v) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  return sum + low(a32) * low(b32) + hn::ShiftRight<16>(a32) * hn::ShiftRight<16>(b32);
+#endif
+}
+
+template <int kRows>
+HWY_NOINLINE void Tile(const CodeProductArgs& g, int64_t row, const int16_t* b, int32_t* c) {
+  const I32 d;
+  const I16 d16;
+  const size_t lanes = hn::Lanes(d);
+  hn::Vec<I32> acc[kRows][2];
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    acc[i][0] = g.accumulate ? hn::LoadU(d, c + i * g.c_stride) : hn::Zero(d);
+    acc[i][1] = g.accumulate ? hn::LoadU(d, c + i * g.c_stride + lanes) : hn::Zero(d);
+  }
+  for (int64_t t = 0; t < g.taps; ++t) {
+    const int16_t* a[kRows];
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows; ++i) a[i] = g.rows[t * g.row_stride + row + i];
+    for (int64_t k = 0; k < g.pairs; ++k, b += 4 * lanes) {
+      const auto b0 = hn::LoadU(d16, b), b1 = hn::LoadU(d16, b + 2 * lanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kRows; ++i) {
+        int32_t pair;
+        __builtin_memcpy(&pair, a[i] + 2 * k, sizeof pair);
+        const auto av = hn::BitCast(d16, hn::Set(d, pair));
+        acc[i][0] = AddPairs(av, b0, acc[i][0]);
+        acc[i][1] = AddPairs(av, b1, acc[i][1]);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kRows; ++i) {
+    hn::StoreU(acc[i][0], d, c + i * g.c_stride);
+    hn::StoreU(acc[i][1], d, c + i * g.c_stride + lanes);
+  }
+}
+
+using TileFunction = void (*)(const CodeProductArgs&, int64_t, const int16_t*, int32_t*);
+template <int... kRows>
+constexpr void FillTiles(TileFunction* at, std::integer_sequence<int, kRows...>) {
+  ((at[kRows + 1] = &Tile<kRows + 1>), ...);
+}
+struct TileTable {
+  TileFunction at[kMaxRows + 1] = {};
+  constexpr TileTable() { FillTiles(at, std::make_integer_sequence<int, kMaxRows>()); }
+};
+constexpr TileTable kTiles;
+
+void Product(const CodePanels& panels, const CodeProductArgs& g, int64_t begin, int64_t end) {
+  for (int64_t p = begin; p < end; ++p) {
+    const int16_t* b = g.packed + (p * g.packed_pairs + g.first_pair) * panels.width * 2;
+    int32_t* c = g.c + (p - begin) * panels.width;
+    for (int64_t m = 0; m < g.m; m += kMaxRows) {
+      const int64_t rows = g.m - m < kMaxRows ? g.m - m : int64_t{kMaxRows};
+      kTiles.at[rows](g, m, b, c + m * g.c_stride);
+    }
+  }
+}
+
+void Depthwise(const int16_t* const* rows, int64_t taps, const int16_t* w, int64_t w_stride,
+               int64_t channels, int32_t* y) {
+  const I32 d;
+  const hn::Rebind<int16_t, I32> half;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  int64_t c = 0;
+  for (; c + lanes <= channels; c += lanes) {
+    auto sum = hn::LoadU(d, y + c);
+    for (int64_t t = 0; t < taps; ++t)
+      sum = sum + hn::PromoteTo(d, hn::LoadU(half, rows[t] + c)) *
+                      hn::PromoteTo(d, hn::LoadU(half, w + t * w_stride + c));
+    hn::StoreU(sum, d, y + c);
+  }
+  for (; c < channels; ++c)
+    for (int64_t t = 0; t < taps; ++t)
+      y[c] = int32_t(uint32_t(y[c]) + uint32_t(rows[t][c] * w[t * w_stride + c]));
+}
+
+}  // namespace dunlin::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace dunlin {
+HWY_EXPORT(PanelWidth);
+HWY_EXPORT(Product);
+HWY_EXPORT(Depthwise);
+
+CodePanels MakeCodePanels(int64_t n) {
+  CodePanels p;
+  p.n = n;
+  p.width = HWY_DYNAMIC_DISPATCH(PanelWidth)();
+  p.count = (n + p.width - 1) / p.width;
+  return p;
+}
+void CodeProduct(const CodePanels& panels, const CodeProductArgs& args, int64_t begin,
+                 int64_t end) {
+  HWY_DYNAMIC_DISPATCH(Product)(panels, args, begin, end);
+}
+void CodeDepthwise(const int16_t* const* rows, int64_t taps, const int16_t* w, int64_t w_stride,
+                   int64_t channels, int32_t* y) {
+  HWY_DYNAMIC_DISPATCH(Depthwise)(rows, taps, w, w_stride, channels, y);
+}
+}  // namespace dunlin
+#endif  // HWY_ONCE

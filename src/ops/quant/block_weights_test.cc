@@ -1,0 +1,89 @@
+// Products with weights of a few bits, decoded by hand.
+#include "ops/testing.h"
+
+namespace dunlin::testing {
+namespace {
+
+// Two rows of three weights in blocks of two: codes 9 7 | 8 and 10 8 | 11.
+OpTest NBits(const Tensor& a) {
+  OpTest t("MatMulNBits", "com.microsoft");
+  t.Attr("K", 3).Attr("N", 2).Attr("bits", 4).Attr("block_size", 2);
+  t.Input(a).Const(Tensor::Of<uint8_t>({2, 2, 1}, {0x79, 0x08, 0x8a, 0x0b}));
+  t.Const(Tensor::Of<float>({4}, {1, 10, 2, 0.5f}));
+  return t;
+}
+const Tensor kRow = Tensor::Of<float>({1, 3}, {1, 2, 3});
+
+TEST(MatMulNBitsTest, TheMiddleCodeIsZero) {
+  OpTest t = NBits(kRow);  // [1 -1 0], [4 0 1.5]
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<float>({1, 2}, {-1, 8.5f})));
+  t.ExpectKernelMatches();
+  t.ExpectInferIsTotal();
+}
+
+TEST(MatMulNBitsTest, ZeroPointsArePackedOrFloats) {
+  OpTest packed = NBits(kRow);  // 9 8 and 8 10: [0 -2 0], [4 0 0.5]
+  packed.Const(Tensor::Of<uint8_t>({2, 1}, {0x89, 0xa8}));
+  EXPECT_TRUE(Near((*packed.Reference())[0], Tensor::Of<float>({1, 2}, {-4, 5.5f})));
+  packed.ExpectKernelMatches();
+  OpTest floats = NBits(kRow);
+  floats.Const(Tensor::Of<float>({2, 2}, {9, 8, 8, 10.5f}));  // [0 -2 0], [4 0 0.25]
+  EXPECT_TRUE(Near((*floats.Reference())[0], Tensor::Of<float>({1, 2}, {-4, 4.75f})));
+}
+
+TEST(MatMulNBitsTest, ColumnsMayNameTheirBlockAndABiasIsAdded) {
+  OpTest t = NBits(kRow);  // scales 10 1 1 and 0.5 2 2: [10 -1 0], [1 0 6]
+  t.Absent().Const(Tensor::Of<int32_t>({3}, {1, 0, 0})).Const(Tensor::Of<float>({2}, {100, 200}));
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<float>({1, 2}, {108, 219})));
+  t.ExpectKernelMatches();
+  OpTest outside = NBits(kRow);
+  outside.Absent().Const(Tensor::Of<int32_t>({3}, {1, 0, 2}));
+  EXPECT_EQ(outside.Reference().error().code, Code::kInvalidArgument);
+}
+
+TEST(MatMulNBitsTest, TwoAndEightBits) {
+  OpTest two("MatMulNBits", "com.microsoft");
+  two.Attr("K", 4).Attr("N", 1).Attr("bits", 2).Attr("block_size", 4);
+  two.Input(Tensor::Of<float>({4}, {1, 10, 100, 1000}))
+      .Const(Tensor::Of<uint8_t>({1, 1, 1}, {0xe4}))  // 0 1 2 3, zero 2
+      .Const(Tensor::Of<float>({1}, {0.5f}));
+  EXPECT_TRUE(Near((*two.Reference())[0], Tensor::Of<float>({1}, {494})));
+  OpTest eight("MatMulNBits", "com.microsoft");
+  eight.Attr("K", 2).Attr("N", 1).Attr("bits", 8).Attr("block_size", 2);
+  eight.Input(Tensor::Of<float>({1, 2}, {1, 2}))
+      .Const(Tensor::Of<uint8_t>({1, 1, 2}, {130, 125}))
+      .Const(Tensor::Of<float>({1}, {2}));
+  EXPECT_TRUE(Near((*eight.Reference())[0], Tensor::Of<float>({1, 1}, {-8})));
+}
+
+TEST(MatMulNBitsTest, TheKernelSumsManyColumnsOfManyRows) {
+  OpTest t("MatMulNBits", "com.microsoft");
+  t.Attr("K", 100).Attr("N", 37).Attr("bits", 4).Attr("block_size", 32);
+  t.Input(RandomF32({3, 5, 100}))
+      .Const(RandomInts<uint8_t>({37, 4, 16}, 0, 255))
+      .Const(RandomF32({37, 4}, 0.01f, 0.1f))
+      .Const(RandomInts<uint8_t>({37, 2}, 0, 255));
+  t.ExpectKernelMatches({1e-5, 1e-5});
+}
+
+TEST(MatMulNBitsTest, RefusesExtentsThatDoNotFit) {
+  EXPECT_EQ(NBits(Tensor::Of<float>({1, 4}, {1, 2, 3, 4})).Infer().error().code,
+            Code::kInvalidArgument);
+  EXPECT_EQ(NBits(kRow).Attr("N", 3).Infer().error().code, Code::kInvalidArgument);
+  EXPECT_EQ(NBits(kRow).Attr("bits", 3).Infer().error().code, Code::kUnimplemented);
+  EXPECT_EQ(NBits(kRow).Attr("block_size", 0).Infer().error().code, Code::kInvalidArgument);
+}
+
+TEST(MatMulBnb4Test, DecodesTheFirstCodeFromTheHighBits) {
+  OpTest t("MatMulBnb4", "com.microsoft");
+  t.Attr("K", 2).Attr("N", 1).Attr("block_size", 2).Attr("quant_type", 1);
+  t.Input(Tensor::Of<float>({1, 2}, {2, 1}))
+      .Const(Tensor::Of<uint8_t>({1}, {0xf0}))  // 1 and -1, times 3
+      .Const(Tensor::Of<float>({1}, {3}));
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<float>({1, 1}, {3})));
+  t.ExpectKernelMatches();
+  t.ExpectInferIsTotal();
+}
+
+}  // namespace
+}  // namespace dunlin::testing

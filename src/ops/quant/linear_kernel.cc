@@ -1,0 +1,170 @@
+// Quantising and dequantising on all threads.
+#include "ops/elementwise/lower.h"
+#include "ops/quant/linear.h"
+
+namespace dunlin {
+namespace {
+
+// Some operations an element; see ops/elementwise/lower.h.
+constexpr int64_t kGrain = kCheapGrain;
+
+struct HalfOrSingle {
+  template <class T>
+  static constexpr bool kHas = kIsHalf<T> || std::is_same_v<T, float>;
+};
+
+// Bit for bit what the reference gives: the same loops over other ranges.
+template <class From, class To>
+class LinearKernel final : public Kernel {
+ public:
+  LinearKernel(const Granularity& g, int64_t scales, DType precision)
+      : g_(g), scales_(scales), precision_(precision) {}
+  std::string_view name() const override { return kIsFloat<From> ? "quantize" : "dequantize"; }
+  size_t scratch_bytes() const override { return size_t(scales_) * 8; }
+  Status Run(RunContext& ctx) const override {
+    auto* const scales = static_cast<float*>(ctx.scratch());
+    auto* const zeros = reinterpret_cast<int32_t*>(scales + scales_);
+    TRY(VisitTypes<HalfOrSingle>(ctx.in(1).dtype, name(), [&]<class S>(TypeTag<S>) -> Status {
+      for (int64_t i = 0; i < scales_; ++i) scales[i] = float(ctx.in(1).as<S>()[i]);
+      return {};
+    }));
+    std::fill_n(zeros, scales_, 0);
+    if (ctx.has(2))
+      TRY(VisitTypes<Codes>(ctx.in(2).dtype, name(), [&]<class Z>(TypeTag<Z>) -> Status {
+        for (int64_t i = 0; i < scales_; ++i) zeros[i] = int32_t(ctx.in(2).as<Z>()[i]);
+        return {};
+      }));
+    const From* x = ctx.in(0).as<From>();
+    To* y = ctx.out(0).mut<To>();
+    ctx.ParallelFor(ctx.in(0).count(), kGrain, [&](int64_t begin, int64_t end) {
+      ForEachScaledRun(g_, begin, end, [&](int64_t i, int64_t n, int64_t s, int64_t step) {
+        if constexpr (kIsFloat<From>)
+          QuantizeRun(x + i, n, scales + s, zeros + s, step, precision_, y + i);
+        else
+          DequantizeRun(x + i, n, scales + s, zeros + s, step, y + i);
+      });
+    });
+    return {};
+  }
+
+ private:
+  Granularity g_;
+  int64_t scales_;
+  DType precision_;
+};
+
+// The parameters are as LinearKernel reads them.
+bool Fits(const LowerContext& ctx) {
+  const Type& scale = ctx.input(1);
+  if (scale.dtype != DType::kF32 && scale.dtype != DType::kF16 && scale.dtype != DType::kBF16)
+    return false;
+  return !ctx.has(2) || CountOf(ctx.input(2).dims) == CountOf(scale.dims);
+}
+
+template <class Types>
+bool Has(DType t) {
+  return CheckType<Types>(t, "").has_value();
+}
+
+// Ranges in chunks, so that the least and the greatest do not depend on the number of threads; NaN
+// is passed over.
+class DynamicQuantizeKernel final : public Kernel {
+ public:
+  explicit DynamicQuantizeKernel(int64_t count) : chunks_((count + kGrain - 1) / kGrain) {}
+  std::string_view name() const override { return "quantize.dynamic"; }
+  size_t scratch_bytes() const override { return size_t(chunks_) * 2 * sizeof(float); }
+  Status Run(RunContext& ctx) const override {
+    const TensorView& x = ctx.in(0);
+    const float* in = x.as<float>();
+    const int64_t n = x.count();
+    auto* const least = static_cast<float*>(ctx.scratch());
+    auto* const most = least + chunks_;
+    ctx.ParallelFor(chunks_, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t c = begin; c < end; ++c)
+        RangeOf(in + c * kGrain, std::min(kGrain, n - c * kGrain), least[c], most[c]);
+    });
+    float lowest = 0, highest = 0;
+    for (int64_t c = 0; c < chunks_; ++c) {
+      lowest = std::min(lowest, least[c]);
+      highest = std::max(highest, most[c]);
+    }
+    const float scale = highest == lowest ? 1 : (highest - lowest) / 255;
+    const uint8_t zero = CodeOf<uint8_t>(-lowest / scale, 0);
+    const int32_t point = zero;
+    if (ctx.wants(0)) {
+      uint8_t* y = ctx.out(0).mut<uint8_t>();
+      ctx.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
+        QuantizeRun(in + begin, end - begin, &scale, &point, 0, DType::kF32, y + begin);
+      });
+    }
+    if (ctx.wants(1)) *ctx.out(1).mut<float>() = scale;
+    if (ctx.wants(2)) *ctx.out(2).mut<uint8_t>() = zero;
+    return {};
+  }
+
+ private:
+  // In lanes, which the compiler makes vectors of.
+  static void RangeOf(const float* x, int64_t n, float& lowest, float& highest) {
+    constexpr int64_t kLanes = 16;
+    float lo[kLanes] = {}, hi[kLanes] = {};
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+      for (int64_t j = 0; j < kLanes; ++j) {
+        lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
+        hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
+      }
+    for (; i < n; ++i) {
+      lo[0] = std::min(lo[0], x[i]);
+      hi[0] = std::max(hi[0], x[i]);
+    }
+    lowest = *std::min_element(lo, lo + kLanes);
+    highest = *std::max_element(hi, hi + kLanes);
+  }
+  int64_t chunks_;
+};
+
+}  // namespace
+
+Result<KernelPtr> LowerQuantize(const LinearAttrs& a, LowerContext& ctx) {
+  const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
+  if (!Fits(ctx) || !Has<HalfOrSingle>(from) || !Has<Codes>(to)) return KernelPtr();
+  const Granularity g =
+      TRY(ResolveGranularity("QuantizeLinear", a, ctx.input(0).dims, ctx.input(1).dims));
+  const int64_t scales = CountOf(ctx.input(1).dims);
+  return LowerFor<HalfOrSingle>(from, "quantize", [&]<class T>(TypeTag<T>) {
+    return LowerFor<Codes>(to, "quantize", [&]<class Q>(TypeTag<Q>) -> Result<KernelPtr> {
+      return KernelPtr(std::make_unique<LinearKernel<T, Q>>(g, scales, a.precision));
+    });
+  });
+}
+
+Result<KernelPtr> LowerDequantize(const LinearAttrs& a, LowerContext& ctx) {
+  const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
+  if (!Fits(ctx) || !Has<Codes>(from) || !Has<HalfOrSingle>(to)) return KernelPtr();
+  const Granularity g =
+      TRY(ResolveGranularity("DequantizeLinear", a, ctx.input(0).dims, ctx.input(1).dims));
+  const int64_t scales = CountOf(ctx.input(1).dims);
+  return LowerFor<Codes>(from, "dequantize", [&]<class Q>(TypeTag<Q>) {
+    return LowerFor<HalfOrSingle>(to, "dequantize", [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
+      return KernelPtr(std::make_unique<LinearKernel<Q, T>>(g, scales, DType::kUndefined));
+    });
+  });
+}
+
+Result<KernelPtr> LowerDynamicQuantize(LowerContext& ctx) {
+  return KernelPtr(std::make_unique<DynamicQuantizeKernel>(CountOf(ctx.input(0).dims)));
+}
+
+// Where all elements share a scale, the order in which they are stored does not matter.
+LayoutPlan LinearLayouts(const LayoutQuery& q) {
+  for (size_t i = 1; i < q.inputs.size(); ++i)
+    if (q.inputs[i].dtype != DType::kUndefined &&
+        (!q.inputs[i].ranked || ElementCount(q.inputs[i].dims) != 1))
+      return RowMajorLayouts(q);
+  LayoutPlan plan = ElementwiseLayouts(q);
+  // A scale and a zero point that are made have no layout.
+  std::fill(plan.outputs.begin() + 1, plan.outputs.end(), Layout::kRowMajor);
+  return plan;
+}
+
+}  // namespace dunlin
