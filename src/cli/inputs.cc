@@ -189,8 +189,15 @@ Dims FitToCount(Dims dims, int64_t count) {
   return dims;
 }
 
+Status NeedType(const PortInfo& port) {
+  if (port.dtype != DType::kUndefined) return {};
+  return Fail(Code::kInvalidArgument,
+              "the model does not say the element type of input '{}'; give it as .npy", port.name);
+}
+
 Result<Tensor> FromRaw(const PortInfo& port, const std::vector<std::byte>& bytes,
                        const std::optional<Dims>& shape) {
+  TRY(NeedType(port));
   if (port.dtype == DType::kString)
     return Fail(Code::kInvalidArgument, "strings have no raw form; give them as .npy");
   const int64_t count = int64_t(bytes.size()) * 8 / DTypeBits(port.dtype);
@@ -227,6 +234,7 @@ Result<Tensor> FromBytes(const PortInfo& port, const std::string& path,
                          const InputOptions& options) {
   if (path.ends_with(".bin") || path.ends_with(".raw")) return FromRaw(port, bytes, shape);
   if (LooksLikeImage(bytes)) {
+    TRY(NeedType(port));
     const Image image = TRY(DecodeImage(bytes));
     return ImageToTensor(image, port.dtype, shape ? *shape : port.dims, options.image);
   }
@@ -234,7 +242,7 @@ Result<Tensor> FromBytes(const PortInfo& port, const std::string& path,
     return Fail(Code::kInvalidArgument, "it is no .npy, .bin, .raw, PNG or JPEG file");
   Tensor t = TRY(ParseNpy(bytes));
   t = TRY(ToTypeNumPyLacks(std::move(t), port.dtype));
-  if (t.dtype() != port.dtype)
+  if (port.dtype != DType::kUndefined && t.dtype() != port.dtype)
     return Fail(Code::kInvalidArgument,
                 "it holds {}, the model's input is {}; convert it in NumPy with .astype()",
                 DTypeName(t.dtype()), DTypeName(port.dtype));
@@ -272,6 +280,14 @@ Result<Dims> ParseShape(std::string_view text) {
     at = last ? end : next + 1;
   }
   return dims;
+}
+
+std::vector<std::string> NamedPorts(std::span<const PortInfo> ports, const InputOptions& options) {
+  std::vector<std::string> names;
+  for (const auto* list : {&options.files, &options.fills, &options.shapes})
+    for (const std::string& option : *list)
+      if (const PortInfo* port = PortOf(ports, option)) names.push_back(port->name);
+  return names;
 }
 
 Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& options) {
@@ -312,6 +328,7 @@ Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& o
     if (port.sequence)
       return Fail(Code::kInvalidArgument,
                   "input '{}' is a sequence, which the command line cannot give", port.name);
+    TRY(NeedType(port));
     bool chose = false;
     const Dims dims = shape ? *shape : TRY(ChooseDims(port, options, symbols, chose));
     const Tensor t = TRY(Tensor::Create(port.dtype, dims));

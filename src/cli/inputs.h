@@ -41,6 +41,9 @@ struct Inputs {
 // known rank.
 Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& options);
 
+// The ports that options name.
+std::vector<std::string> NamedPorts(std::span<const PortInfo> ports, const InputOptions& options);
+
 // "1,3,224,224" → extents; "" is a scalar.
 Result<Dims> ParseShape(std::string_view text);
 

@@ -24,10 +24,14 @@ Status ShowOutputs(std::span<const NamedValue> outputs, const OutputOptions& opt
 
 Status Run(const RunCommand& command, Stage& stage) {
   stage = Stage::kLoad;
-  const auto model = TRY(Model::Load(command.model, {.opt = command.opt,
-                                                     .threads = command.threads,
-                                                     .tune = ShowTuning(command.tune),
-                                                     .external_data_dir = {}}));
+  LoadOptions options{.opt = command.opt,
+                      .threads = command.threads,
+                      .tune = ShowTuning(command.tune),
+                      .allocator = {},
+                      .external_data_dir = {}};
+  auto model = TRY(Model::Load(command.model, options));
+  options.fed_defaults = NamedPorts(model->default_inputs(), command.inputs);
+  if (!options.fed_defaults.empty()) model = TRY(Model::Load(command.model, options));
   stage = Stage::kInput;
   const Inputs inputs = TRY(MakeInputs(model->inputs(), command.inputs));
   for (const std::string& note : inputs.notes) fmt::print(stderr, "{}\n", note);

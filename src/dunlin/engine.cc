@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 #include "base/thread_pool.h"
 #include "dunlin/describe.h"
@@ -51,7 +52,7 @@ struct Model::Impl {
   std::unique_ptr<Tuner> tuner;  // none: the cost models decide
   std::shared_ptr<CountedAllocator> allocator;
   std::unique_ptr<ArenaPool> arenas;  // none: the process's
-  std::vector<PortInfo> inputs, outputs;
+  std::vector<PortInfo> inputs, outputs, defaults;
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
   OptimizationReport optimization;
@@ -87,7 +88,10 @@ Result<std::shared_ptr<const Model>> Model::Load(const std::string& path,
   const std::string dir = !options.external_data_dir.empty() ? options.external_data_dir
                           : slash == std::string::npos       ? "."
                                                              : path.substr(0, slash + 1);
-  auto model = Parse({file->data(), file->bytes()}, file, dir, options);
+  std::error_code error;
+  const auto real = std::filesystem::canonical(path, error);
+  auto model = Parse({file->data(), file->bytes()}, file, dir,
+                     error ? std::string() : real.parent_path().string(), options);
   if (!model) return FailAt(path, model.error());
   return model;
 }
@@ -96,19 +100,22 @@ Result<std::shared_ptr<const Model>> Model::LoadBytes(std::span<const std::byte>
                                                       const LoadOptions& options) {
   auto copy = TRY(Buffer::Allocate(bytes.size()));
   if (!bytes.empty()) std::memcpy(copy->data(), bytes.data(), bytes.size());
-  return Parse({copy->data(), bytes.size()}, copy, options.external_data_dir, options);
+  return Parse({copy->data(), bytes.size()}, copy, options.external_data_dir, "", options);
 }
 
 Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> bytes,
                                                   std::shared_ptr<Buffer> backing,
                                                   const std::string& dir,
+                                                  const std::string& real_dir,
                                                   const LoadOptions& options) {
   BestSimdTarget();  // before weights are packed for it
   if (options.threads < 0)
     return Fail(Code::kInvalidArgument, "threads is {}; give 0 for all", options.threads);
   if (options.allocator && (!options.allocator->allocate || !options.allocator->free))
     return Fail(Code::kInvalidArgument, "an allocator needs both allocate and free");
-  ImportedModel m = TRY(ImportOnnx(bytes, std::move(backing), dir));
+  ImportedModel m = TRY(ImportOnnx(
+      bytes, std::move(backing), dir,
+      {.real_dir = real_dir, .fed = {options.fed_defaults.begin(), options.fed_defaults.end()}}));
   auto impl = std::make_unique<Impl>();
   if (options.allocator) {
     impl->allocator = std::make_shared<CountedAllocator>(*options.allocator);
@@ -117,6 +124,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   const Graph& g = *m.graph;
   for (size_t i = 0; i < m.inputs.size(); ++i)
     impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
+  for (const DeclaredPort& d : m.defaults) impl->defaults.push_back(Port(g, d.name, d.type));
   impl->optimization =
       TRY(options.opt == OptLevel::kNone ? FoldOnly(*m.graph) : OptimizeModel(*m.graph));
   for (size_t i = 0; i < m.outputs.size(); ++i) {
@@ -150,6 +158,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
 }
 
 std::span<const PortInfo> Model::inputs() const { return impl_->inputs; }
+std::span<const PortInfo> Model::default_inputs() const { return impl_->defaults; }
 std::span<const PortInfo> Model::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return impl_->metadata; }
 const OptimizationReport& Model::optimization() const { return impl_->optimization; }
@@ -190,6 +199,12 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
     const auto it = std::find_if(inputs.begin(), inputs.end(),
                                  [&](const PortInfo& p) { return p.name == v.name; });
     if (it == inputs.end()) {
+      for (const PortInfo& p : defaults)
+        if (p.name == v.name)
+          return Fail(Code::kInvalidArgument,
+                      "input '{}' has its value in the model; to give another one, load the model "
+                      "with fed_defaults",
+                      v.name);
       std::string names;
       for (const PortInfo& p : inputs) names += (names.empty() ? "'" : ", '") + p.name + "'";
       return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", v.name,
@@ -213,7 +228,7 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
     if (it->sequence)
       return Fail(Code::kInvalidArgument, "input '{}' takes a sequence, a tensor was given",
                   v.name);
-    if (t.dtype() != it->dtype)
+    if (it->dtype != DType::kUndefined && t.dtype() != it->dtype)
       return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name,
                   DTypeName(it->dtype), DTypeName(t.dtype()));
     if (it->has_shape) {

@@ -31,9 +31,9 @@ namespace dunlin {
 // What a model input or output can hold.
 struct PortInfo {
   std::string name;
-  DType dtype = DType::kUndefined;
-  bool has_shape = false;  // false: any rank
-  Dims dims;               // unknown extents are negative
+  DType dtype = DType::kUndefined;  // kUndefined: the model does not say; any
+  bool has_shape = false;           // false: any rank
+  Dims dims;                        // unknown extents are negative
   std::vector<std::string>
       dim_names;          // per extent: the symbol's name, "" when it has none or is known
   bool optional = false;  // an input with a default value in the model
@@ -88,6 +88,8 @@ struct LoadOptions {
   std::optional<Allocator> allocator;
   // Where external data is looked for; empty: the model file's own folder.
   std::string external_data_dir;
+  // Of Model::default_inputs: those that runs will give. The others are constants.
+  std::vector<std::string> fed_defaults = {};
 };
 
 struct OperatorCount {
@@ -140,6 +142,9 @@ class Model {
   ~Model();
 
   std::span<const PortInfo> inputs() const;
+  // Inputs with a value in the model (initialisers listed as inputs). They are constants; to give
+  // them, load with LoadOptions::fed_defaults.
+  std::span<const PortInfo> default_inputs() const;
   std::span<const PortInfo> outputs() const;
   const std::map<std::string, std::string>& metadata()
       const;                                     // producer, opset, ir_version, custom keys
@@ -160,6 +165,7 @@ class Model {
   static Result<std::shared_ptr<const Model>> Parse(std::span<const std::byte> bytes,
                                                     std::shared_ptr<Buffer> backing,
                                                     const std::string& dir,
+                                                    const std::string& real_dir,
                                                     const LoadOptions& options);
   explicit Model(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -1,9 +1,10 @@
 // ONNX in: a ModelProto becomes a Graph in the internal form (operators as of opset 21, typed
-// attributes).
+// attributes, functions inlined).
 #pragma once
 
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,17 +22,26 @@ struct DeclaredPort {
 struct ImportedModel {
   std::unique_ptr<Graph> graph;
   std::vector<DeclaredPort> inputs, outputs;    // parallel to the graph's
+  std::vector<DeclaredPort> defaults;           // inputs that have an initializer, as constants
   std::map<std::string, std::string> metadata;  // producer, opset, ir_version, the model's own keys
   std::vector<std::string> external_files;  // that weights lie in, as paths
 };
 
+struct ImportOptions {
+  // Where the model file really lies when its path is a symbolic link: external data may lie there.
+  std::string real_dir;
+  // Inputs with an initializer that shall be inputs, without a default.
+  std::set<std::string> fed;
+};
+
 // bytes: a serialised ModelProto; weights stay in `backing` (which owns the bytes, e.g. a mapped
-// file) where their alignment allows. external_dir: where external data lies; "" refuses it. Opsets
-// 7–21 of ai.onnx (older and newer ones as far as their operators are unchanged). Errors:
-// kInvalidArgument with the place for a malformed file, kUnimplemented listing every missing
-// operator with its nodes.
+// file) where their alignment allows. external_dir: where external data lies; "" refuses it. Any
+// opset; operators that are newer than 24 are refused by name. What the file declares of values
+// inside the graph and of its outputs is not needed and not believed. Errors: kInvalidArgument with
+// the place for a malformed file, kUnimplemented listing every missing operator with its nodes.
 Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
-                                 const std::string& external_dir);
+                                 const std::string& external_dir,
+                                 const ImportOptions& options = {});
 
 // ONNX out: writes a model's graph, which may have been transformed since it was read, with weights
 // streamed from where they lie. Operators that the opset has not, or that are our own, become others

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstring>
 
+#include "tensor/memory.h"
+
 namespace dunlin {
 
 namespace {

@@ -9,6 +9,7 @@
 #include "runtime/chain.h"
 #include "runtime/parts.h"
 #include "runtime/workspace.h"
+#include "tensor/memory.h"
 
 namespace dunlin {
 namespace {

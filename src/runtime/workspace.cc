@@ -1,10 +1,10 @@
 #include "runtime/workspace.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+
+#include "tensor/memory.h"
 
 namespace dunlin {
 namespace {
@@ -28,10 +28,8 @@ Status Arena::ReserveOwn(size_t bytes) {
 
 Status Arena::Reserve(size_t bytes) {
   if (bytes <= bytes_) return {};
-  if (bytes > MemoryLimit())
-    return Fail(Code::kResourceExhausted,
-                "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
-                bytes >> 20, MemoryLimit() >> 20);
+  if (auto s = CheckMemory(bytes); !s)
+    return FailAt("the activations do not fit, use smaller inputs", s.error());
   if (allocator_ != nullptr) return ReserveOwn(bytes);
   const size_t unit = bytes >= kHugePage ? kHugePage : 4096;
   const size_t rounded = (bytes + unit - 1) / unit * unit;
@@ -78,19 +76,6 @@ Result<ArenaPool::Lease> ArenaPool::Borrow(size_t bytes) {
   Lease lease(this, std::move(arena));
   TRY(lease->Reserve(bytes));
   return lease;
-}
-
-size_t MemoryLimit() {
-  static const size_t limit = [] {
-    size_t bytes = size_t(::sysconf(_SC_PHYS_PAGES)) * size_t(::sysconf(_SC_PAGE_SIZE));
-    if (FILE* f = std::fopen("/sys/fs/cgroup/memory.max", "r")) {
-      unsigned long long max = 0;
-      if (std::fscanf(f, "%llu", &max) == 1 && max > 0) bytes = std::min<size_t>(bytes, max);
-      std::fclose(f);
-    }
-    return bytes / 10 * 8;
-  }();
-  return limit;
 }
 
 }  // namespace dunlin

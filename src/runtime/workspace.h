@@ -60,7 +60,4 @@ class ArenaPool {
   std::vector<std::unique_ptr<Arena>> free_;
 };
 
-// Bytes a single run may take: most of what the machine or the cgroup has.
-size_t MemoryLimit();
-
 }  // namespace dunlin

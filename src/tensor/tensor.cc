@@ -13,6 +13,8 @@
 #include <limits>
 #include <new>
 
+#include "tensor/memory.h"
+
 namespace dunlin {
 
 std::optional<int64_t> ElementCount(std::span<const int64_t> d) {
@@ -87,6 +89,7 @@ void* MapPages(size_t bytes) {
 
 Result<std::shared_ptr<Buffer>> Buffer::Allocate(size_t bytes) {
   if (bytes >= kHugePage) {
+    TRY(CheckMemory(bytes));
     void* p = MapPages(bytes);
     if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
     return std::shared_ptr<Buffer>(new Buffer(Kind::kPages, static_cast<std::byte*>(p), bytes));
@@ -102,6 +105,7 @@ Result<std::shared_ptr<Buffer>> Buffer::AllocateStrings(size_t count) {
   // ask for.
   if (count > (size_t{1} << 32))
     return Fail(Code::kResourceExhausted, "cannot allocate {} strings", count);
+  TRY(CheckMemory(count * sizeof(std::string)));
   auto* p = new (std::nothrow) std::string[count];
   if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} strings", count);
   return std::shared_ptr<Buffer>(

@@ -29,6 +29,8 @@ Result<AttrValue> ReadAttribute(const onnx::AttributeProto& a, const TensorSourc
       type = A::INTS;
     else if (a.strings_size())
       type = A::STRINGS;
+    else if (a.has_sparse_tensor())
+      type = A::SPARSE_TENSOR;
   }
   switch (type) {
     case A::FLOAT:
@@ -39,6 +41,8 @@ Result<AttrValue> ReadAttribute(const onnx::AttributeProto& a, const TensorSourc
       return AttrValue(a.s());
     case A::TENSOR:
       return AttrValue(TRY(ReadTensor(a.t(), source)));
+    case A::SPARSE_TENSOR:
+      return AttrValue(TRY(ReadSparse(a.sparse_tensor(), source)));
     case A::GRAPH:
       return AttrValue(&a.g());
     case A::FLOATS:

@@ -14,135 +14,125 @@ namespace dunlin {
 namespace onnx_import {
 namespace {
 
-// Sub-graphs deeper than this are refused: recursion on hostile files must end, and no exporter
-// nests so deep.
-constexpr int kMaxDepth = 48;
+// Inlined calls may cost this much memory, and kInlinedPerByte times the file's size. Functions
+// that call functions grow exponentially; no exporter's do.
+constexpr size_t kMaxInlinedBytes = size_t{256} << 20, kInlinedPerByte = 16;
+// Of a node in the graph, beside the bytes it has in the file.
+constexpr size_t kNodeBytes = 1024;
+// Names of inlined nodes have their calls' names before them, up to this length.
+constexpr size_t kMaxPrefix = 256;
+// The newest opset whose operators are all known. Later ones are read as this one: what they add is
+// refused by name.
+constexpr int kNewestOpset = 24;
 
-std::string NormalDomain(const std::string& d) { return d == "ai.onnx" ? std::string() : d; }
-std::string Place(const onnx::NodeProto& n) {
-  const std::string& name = !n.name().empty() ? n.name()
-                            : n.output_size() ? n.output(0)
-                                              : n.op_type();
-  return fmt::format("node '{}' ({})", name, n.op_type());
-}
-
-// Names a graph reads but does not define, sub-graphs included, in first-use order.
-void FreeNames(const onnx::GraphProto& g, std::vector<std::string>& out, int depth) {
-  if (depth > kMaxDepth) return;
-  std::set<std::string_view> defined;
-  for (const auto& i : g.input()) defined.insert(i.name());
-  for (const auto& i : g.initializer()) defined.insert(i.name());
-  for (const auto& n : g.node())
-    for (const auto& o : n.output()) defined.insert(o);
-  const auto need = [&](const std::string& name) {
-    if (!name.empty() && !defined.contains(name) &&
-        std::find(out.begin(), out.end(), name) == out.end())
-      out.push_back(name);
-  };
-  for (const auto& n : g.node()) {
-    for (const auto& i : n.input()) need(i);
-    for (const auto& a : n.attribute()) {
-      if (!a.has_g()) continue;
-      std::vector<std::string> inner;
-      FreeNames(a.g(), inner, depth + 1);
-      for (const auto& name : inner) need(name);
-    }
-  }
-  for (const auto& o : g.output()) need(o.name());
-}
-
-// Nodes in an order in which names are defined before use; files should be written so, not all are.
-Result<std::vector<const onnx::NodeProto*>> SortedNodes(const onnx::GraphProto& g) {
-  std::unordered_map<std::string_view, int> producer;
-  for (int i = 0; i < g.node_size(); ++i)
-    for (const auto& o : g.node(i).output())
-      if (!o.empty() && !producer.emplace(o, i).second)
-        return Fail(Code::kInvalidArgument, "value '{}' is defined twice, the second time by {}", o,
-                    Place(g.node(i)));
-  std::vector<std::vector<int>> users(size_t(g.node_size()));
-  std::vector<int> missing(size_t(g.node_size()), 0);
-  for (int i = 0; i < g.node_size(); ++i) {
-    const auto& n = g.node(i);
-    const auto need = [&](const std::string& name) {
-      const auto it = producer.find(name);
-      if (it == producer.end()) return;
-      users[size_t(it->second)].push_back(i);
-      ++missing[size_t(i)];
-    };
-    for (const auto& name : n.input()) need(name);
-    for (const auto& a : n.attribute()) {
-      if (!a.has_g()) continue;
-      std::vector<std::string> inner;
-      FreeNames(a.g(), inner, 0);
-      for (const auto& name : inner) need(name);
-    }
-  }
-  std::set<int> ready;  // the smallest first, so that a sorted file keeps its order
-  for (int i = 0; i < g.node_size(); ++i)
-    if (missing[size_t(i)] == 0) ready.insert(i);
-  std::vector<const onnx::NodeProto*> order;
-  while (!ready.empty()) {
-    const int i = *ready.begin();
-    ready.erase(ready.begin());
-    order.push_back(&g.node(i));
-    for (const int u : users[size_t(i)])
-      if (--missing[size_t(u)] == 0) ready.insert(u);
-  }
-  if (int(order.size()) != g.node_size())
-    for (int i = 0; i < g.node_size(); ++i)
-      if (missing[size_t(i)] > 0)
-        return Fail(Code::kInvalidArgument, "the graph has a cycle through {}", Place(g.node(i)));
-  return order;
+// Operators of these domains that exist here are taken before a function of the same name.
+bool IsStandard(const std::string& domain) {
+  return domain.empty() || domain == "ai.onnx.ml" || domain == "com.microsoft";
 }
 
 struct Importer {
   const onnx::ModelProto& model;
-  const StrippedModel& stripped;
   TensorSource source;
-  std::map<std::string, int> opsets;
+  const std::set<std::string>& fed;
+  Opsets opsets;
+  FunctionTable functions;
+  size_t inlined = 0, max_inlined = 0;  // bytes
 
   struct Scope {
     Graph& graph;
-    std::unordered_map<std::string, ValueId> names;
+    const CallFrame& frame;
+    std::unordered_map<std::string, ValueId> names;  // kNone: an input that the call leaves out
     Status Define(const std::string& name, ValueId v) {
       if (!names.emplace(name, v).second)
         return Fail(Code::kInvalidArgument, "value '{}' is defined twice", name);
       return {};
     }
+    std::string Named(const std::string& name) const {
+      return name.empty() ? name : frame.prefix + name;
+    }
   };
 
-  // ---- operators that are missing, all in one message ----
-  void CollectMissing(const onnx::GraphProto& g,
-                      std::map<std::string, std::vector<std::string>>& missing, int depth) {
-    if (depth > kMaxDepth) return;
-    for (const auto& n : g.node()) {
-      const std::string domain = NormalDomain(n.domain());
-      if (!(domain.empty() && n.op_type() == "Constant") && !IsKnownOperator(n.op_type(), domain))
-        missing[DescribeMissing(n.op_type(), domain)].push_back(
-            n.name().empty() && n.output_size() ? n.output(0) : n.name());
-      for (const auto& a : n.attribute())
-        if (a.has_g()) CollectMissing(a.g(), missing, depth + 1);
-    }
+  // The function that a node calls; nullptr: it is an operator.
+  const Function* Callee(const onnx::NodeProto& n) const {
+    const Function* f = functions.Find(n);
+    if (f == nullptr || !n.overload().empty()) return f;
+    return IsStandard(NormalDomain(n.domain())) && IsOperator(n) ? nullptr : f;
   }
-  Status CheckOperators() {
-    std::map<std::string, std::vector<std::string>> missing;
-    CollectMissing(model.graph(), missing, 0);
-    if (missing.empty()) return {};
+  static bool IsOperator(const onnx::NodeProto& n) {
+    const std::string domain = NormalDomain(n.domain());
+    if (domain.empty() && n.op_type() == "Constant") return true;
+    // What passes make of operators has no place in a file.
+    return domain != "dunlin" && IsKnownOperator(n.op_type(), domain);
+  }
+
+  // ---- operators that are missing, all in one message ----
+  struct Check {
+    std::map<std::string, std::vector<std::string>> missing;  // operator → nodes
+    std::set<const Function*> done, active;
+  };
+  Status CheckNodes(const NodeList& nodes, Check& check) const {
+    for (const auto& n : nodes) {
+      if (const Function* f = Callee(n)) {
+        TRY(CheckFunction(*f, check));
+      } else if (!IsOperator(n)) {
+        check.missing[DescribeMissing(n.op_type(), NormalDomain(n.domain()))].push_back(
+            n.name().empty() && n.output_size() ? n.output(0) : n.name());
+      }
+      for (const auto& a : n.attribute())
+        if (a.has_g()) TRY(CheckNodes(a.g().node(), check));
+    }
+    return {};
+  }
+  Status CheckFunction(const Function& f, Check& check) const {
+    const std::string name = QualifiedName(NormalDomain(f.proto->domain()), f.proto->name());
+    if (check.active.contains(&f))
+      return Fail(Code::kInvalidArgument, "function '{}' calls itself", name);
+    if (check.active.size() >= size_t(kMaxDepth))
+      return Fail(Code::kInvalidArgument, "function '{}': calls are nested more than {} deep", name,
+                  kMaxDepth);
+    if (!check.done.insert(&f).second) return {};
+    check.active.insert(&f);
+    TRY(CheckNodes(f.proto->node(), check));
+    check.active.erase(&f);
+    return {};
+  }
+  Status CheckOperators() const {
+    Check check;
+    TRY(CheckNodes(model.graph().node(), check));
+    if (check.missing.empty()) return {};
     std::string list;
-    for (const auto& [op, nodes] : missing) {
+    for (const auto& [op, nodes] : check.missing) {
       list += fmt::format("{}{} (", list.empty() ? "" : ", ", op);
       for (size_t i = 0; i < nodes.size() && i < 4; ++i)
         list += fmt::format("{}'{}'", i ? ", " : "", nodes[i]);
       list += nodes.size() > 4 ? fmt::format(", and {} more)", nodes.size() - 4) : ")";
     }
-    return Fail(Code::kUnimplemented, "unsupported operators: {}", list);
+    return Fail(Code::kUnimplemented, "unsupported operators: {}{}", list, NewerOpset());
+  }
+  // Behind a message that a newer opset may be the reason for.
+  std::string NewerOpset() const {
+    const int opset = opsets.at("");
+    return opset <= kNewestOpset
+               ? std::string()
+               : fmt::format("; the model uses opset {}, operators are known up to {}", opset,
+                             kNewestOpset);
   }
 
   // ---- one node ----
   Status Constant(const onnx::NodeProto& n, Scope& scope) {
-    if (n.attribute_size() != 1 || n.output_size() != 1)
+    const onnx::AttributeProto* value = nullptr;
+    for (const auto& a : n.attribute()) {
+      if (IsAnnotation(a.name())) continue;
+      if (value != nullptr) return Fail(Code::kInvalidArgument, "a Constant has one value");
+      value = scope.frame.Resolve(a);
+      if (value == nullptr)
+        return Fail(Code::kInvalidArgument,
+                    "its value is attribute '{}', which the call of {} does not give",
+                    a.ref_attr_name(), scope.frame.function_name);
+    }
+    if (value == nullptr || n.output_size() != 1)
       return Fail(Code::kInvalidArgument, "a Constant needs one value and one output");
-    const AttrValue v = TRY(ReadAttribute(n.attribute(0), source));
+    const AttrValue v = TRY(ReadAttribute(*value, source));
     Tensor t;
     if (const auto* x = std::get_if<Tensor>(&v))
       t = *x;
@@ -159,8 +149,9 @@ struct Importer {
     else if (const auto* ss = std::get_if<std::vector<std::string>>(&v))
       t = Tensor::Of<std::string>(Dims{int64_t(ss->size())}, std::span<const std::string>(*ss));
     else
-      return Fail(Code::kUnimplemented, "attribute '{}'", n.attribute(0).name());
-    return scope.Define(n.output(0), scope.graph.AddConstant(n.output(0), std::move(t)));
+      return Fail(Code::kUnimplemented, "attribute '{}'", value->name());
+    return scope.Define(n.output(0),
+                        scope.graph.AddConstant(scope.Named(n.output(0)), std::move(t)));
   }
 
   using Bodies = std::vector<std::pair<std::string, const onnx::GraphProto*>>;
@@ -169,28 +160,28 @@ struct Importer {
   Result<RawNode> ReadNode(const onnx::NodeProto& n, const Scope& scope, Bodies& bodies) {
     RawNode raw{n.op_type(),
                 NormalDomain(n.domain()),
-                n.name().empty() && n.output_size() ? n.output(0) : n.name(),
+                scope.Named(n.name().empty() && n.output_size() ? n.output(0) : n.name()),
                 {},
                 {},
                 {}};
     for (const auto& name : n.input()) {
-      if (name.empty()) {
-        raw.inputs.push_back(ValueId::kNone);
-        continue;
-      }
-      const auto it = scope.names.find(name);
-      if (it == scope.names.end())
-        return Fail(Code::kInvalidArgument,
-                    "input '{}' is not defined by any node, input or initializer", name);
-      raw.inputs.push_back(it->second);
+      raw.inputs.push_back(TRY(Lookup(name, scope)));
     }
     while (!raw.inputs.empty() && raw.inputs.back() == ValueId::kNone) raw.inputs.pop_back();
     for (const auto& name : n.output()) raw.outputs.push_back(name);
     while (!raw.outputs.empty() && raw.outputs.back().empty()) raw.outputs.pop_back();
     for (const auto& a : n.attribute()) {
+      if (IsAnnotation(a.name())) continue;
+      const onnx::AttributeProto* value = scope.frame.Resolve(a);
+      if (value == nullptr) {
+        if (!scope.frame.function_name.empty()) continue;  // the call leaves it out
+        return Fail(Code::kInvalidArgument,
+                    "attribute '{}' refers to '{}' of a function, but the node is in none",
+                    a.name(), a.ref_attr_name());
+      }
       // What an empty optional could hold; what it does hold is all that counts.
-      if (n.op_type() == "Optional" && a.name() == "type") continue;
-      AttrValue v = TRY(ReadAttribute(a, source));
+      if (value->has_tp()) continue;
+      AttrValue v = TRY(ReadAttribute(*value, source));
       if (const auto* body = std::get_if<const onnx::GraphProto*>(&v))
         bodies.emplace_back(a.name(), *body);
       else if (!raw.attrs.emplace(a.name(), std::move(v)).second)
@@ -202,14 +193,63 @@ struct Importer {
     return raw;
   }
 
+  // What a node of an inlined function costs.
+  Status Charge(const onnx::NodeProto& n, const CallFrame& frame) {
+    if (frame.calls == 0) return {};
+    inlined += kNodeBytes + n.ByteSizeLong();
+    if (inlined <= max_inlined) return {};
+    return Fail(Code::kResourceExhausted,
+                "inlining the model's functions takes more than {} bytes: too many calls in calls",
+                max_inlined);
+  }
+
+  Status ImportCall(const onnx::NodeProto& n, const Function& f, Scope& scope, int depth) {
+    const onnx::FunctionProto& proto = *f.proto;
+    if (n.input_size() > proto.input_size() || n.output_size() > proto.output_size())
+      return Fail(Code::kInvalidArgument,
+                  "has {} inputs and {} outputs, function {} takes {} and gives {}", n.input_size(),
+                  n.output_size(), proto.name(), proto.input_size(), proto.output_size());
+    CallFrame frame;
+    TRY(frame.Bind(f, n, scope.frame));
+    const std::string& name = n.name().empty() ? n.op_type() : n.name();
+    frame.prefix = (scope.frame.prefix + name).substr(0, kMaxPrefix) + "/";
+    Scope callee{scope.graph, frame, {}};
+    for (int i = 0; i < proto.input_size(); ++i) {
+      const bool given = i < n.input_size();
+      const ValueId value = given ? TRY(Lookup(n.input(i), scope)) : ValueId::kNone;
+      TRY(callee.Define(proto.input(i), value));
+    }
+    TRY(Nodes(proto.node(), callee, depth));
+    for (int i = 0; i < n.output_size(); ++i) {
+      if (n.output(i).empty()) continue;
+      const auto it = callee.names.find(proto.output(i));
+      if (it == callee.names.end())
+        return Fail(Code::kInvalidArgument, "output '{}' of function {} is not defined in it",
+                    proto.output(i), proto.name());
+      TRY(scope.Define(n.output(i), it->second));
+    }
+    return {};
+  }
+
+  static Result<ValueId> Lookup(const std::string& name, const Scope& scope) {
+    if (name.empty()) return ValueId::kNone;
+    const auto it = scope.names.find(name);
+    if (it == scope.names.end())
+      return Fail(Code::kInvalidArgument,
+                  "input '{}' is not defined by any node, input or initializer", name);
+    return it->second;
+  }
+
   Status ImportNode(const onnx::NodeProto& n, Scope& scope, int depth) {
     const std::string domain = NormalDomain(n.domain());
+    TRY(Charge(n, scope.frame));
+    if (const Function* f = Callee(n)) return ImportCall(n, *f, scope, depth);
     if (domain.empty() && n.op_type() == "Constant") return Constant(n, scope);
     Graph& g = scope.graph;
     Bodies bodies;
     RawNode raw = TRY(ReadNode(n, scope, bodies));
-    const auto opset = opsets.find(domain);
-    TRY(Upgrade(raw, opset == opsets.end() ? 1 : opset->second, g));
+    const auto opset = scope.frame.opsets->find(domain);
+    TRY(Upgrade(raw, opset == scope.frame.opsets->end() ? 1 : opset->second, g));
     if (raw.results) {
       for (size_t i = 0; i < raw.outputs.size(); ++i)
         if (!raw.outputs[i].empty()) TRY(scope.Define(raw.outputs[i], raw.results->at(i)));
@@ -232,28 +272,19 @@ struct Importer {
     auto attrs = DefaultAttrs(*op);
     TRY(FillAttrs(*attrs, raw.attrs));
 
-    std::vector<std::string> captured;
-    for (const auto& body : bodies) FreeNames(*body.second, captured, depth);
-    std::vector<std::string> dynamic;
-    for (const auto& name : captured) {
-      const auto it = scope.names.find(name);
-      if (it == scope.names.end())
-        return Fail(Code::kInvalidArgument, "a sub-graph reads '{}', which is not defined", name);
-      if (!g.value(it->second).is_constant() &&
-          std::find(dynamic.begin(), dynamic.end(), name) == dynamic.end()) {
-        dynamic.push_back(name);
-        raw.inputs.push_back(it->second);
-      }
-    }
+    const Captures captures = TRY(CapturesOf(bodies, scope));
+    for (const auto& [name, value] : captures.dynamic) raw.inputs.push_back(value);
     std::vector<std::unique_ptr<Graph>> subgraphs;
     for (const auto& body : bodies) {
-      auto sub = ImportSubgraph(*body.second, scope, captured, dynamic, depth + 1);
+      auto sub = ImportSubgraph(*body.second, scope, captures, depth + 1);
       if (!sub) return FailAt(body.first, sub.error());
       subgraphs.push_back(std::move(*sub));
     }
     // Formal inputs that were left out still have a place before the captures.
-    Node& node = g.AddNode(*op, std::move(attrs), std::move(raw.inputs), raw.outputs, raw.name);
-    node.captures = int(dynamic.size());
+    std::vector<std::string> outputs_named;
+    for (const std::string& name : raw.outputs) outputs_named.push_back(scope.Named(name));
+    Node& node = g.AddNode(*op, std::move(attrs), std::move(raw.inputs), outputs_named, raw.name);
+    node.captures = int(captures.dynamic.size());
     node.subgraphs = std::move(subgraphs);
     for (size_t i = 0; i < raw.outputs.size(); ++i)
       if (!raw.outputs[i].empty()) TRY(scope.Define(raw.outputs[i], node.outputs[i]));
@@ -265,18 +296,45 @@ struct Importer {
     return {};
   }
 
-  // ---- graphs ----
-  Status Body(const onnx::GraphProto& proto, Scope& scope, int depth) {
-    for (const onnx::NodeProto* n : TRY(SortedNodes(proto))) {
-      if (auto s = ImportNode(*n, scope, depth); !s) {
-        if (s.error().message.starts_with('\x01'))
-          return Fail(s.error().code, "{}", s.error().message.substr(1));
-        return FailAt(Place(*n), s.error());
+  // What the sub-graphs of one node read of the graph around them.
+  struct Captures {
+    std::vector<std::pair<std::string, ValueId>> known;  // constants, and inputs that are left out
+    std::vector<std::pair<std::string, ValueId>> dynamic;  // inputs of the node and of each body
+  };
+  static Result<Captures> CapturesOf(const Bodies& bodies, const Scope& scope) {
+    Captures out;
+    std::set<std::string> seen;
+    for (const auto& body : bodies)
+      for (const std::string& name : FreeNames(*body.second)) {
+        if (!seen.insert(name).second) continue;
+        const auto it = scope.names.find(name);
+        if (it == scope.names.end())
+          return Fail(Code::kInvalidArgument, "a sub-graph reads '{}', which is not defined", name);
+        const bool known =
+            it->second == ValueId::kNone || scope.graph.value(it->second).is_constant();
+        (known ? out.known : out.dynamic).emplace_back(name, it->second);
       }
+    return out;
+  }
+
+  // ---- graphs ----
+  Status Nodes(const NodeList& nodes, Scope& scope, int depth) {
+    for (const onnx::NodeProto* n : TRY(SortedNodes(nodes))) {
+      auto s = ImportNode(*n, scope, depth);
+      if (s) continue;
+      const std::string& message = s.error().message;
+      if (!message.starts_with('\x01')) return FailAt(Place(*n), s.error());
+      // A failing node of a function is named with the call.
+      if (scope.frame.calls > 0) return s;
+      return Fail(s.error().code, "{}", message.substr(1));
     }
+    return {};
+  }
+
+  Status Outputs(const onnx::GraphProto& proto, Scope& scope) {
     for (const auto& o : proto.output()) {
       const auto it = scope.names.find(o.name());
-      if (it == scope.names.end())
+      if (it == scope.names.end() || it->second == ValueId::kNone)
         return Fail(Code::kInvalidArgument, "graph output '{}' is not defined by any node",
                     o.name());
       scope.graph.AddOutput(it->second);
@@ -284,86 +342,115 @@ struct Importer {
     return {};
   }
 
-  Status Initializers(const onnx::GraphProto& proto, Scope& scope, bool main) {
-    if (proto.sparse_initializer_size())
-      return Fail(Code::kUnimplemented, "sparse initializers are not supported");
-    for (int i = 0; i < proto.initializer_size(); ++i) {
-      const RawSpan* raw =
-          main && size_t(i) < stripped.weights.size() ? &stripped.weights[size_t(i)] : nullptr;
-      Tensor t = TRY(ReadTensor(proto.initializer(i), source, raw));
-      TRY(scope.Define(proto.initializer(i).name(),
-                       scope.graph.AddConstant(proto.initializer(i).name(), std::move(t))));
-    }
+  // Of the same name twice, the later one counts.
+  Status Initializers(const onnx::GraphProto& proto, Scope& scope) {
+    const auto define = [&](const std::string& name, Tensor t) {
+      if (!name.empty())
+        scope.names[name] = scope.graph.AddConstant(scope.Named(name), std::move(t));
+    };
+    const bool main = scope.frame.calls == 0 && fed.size() > 0;
+    for (const auto& t : proto.initializer())
+      if (!main || !fed.contains(t.name())) define(t.name(), TRY(ReadTensor(t, source)));
+    for (const auto& t : proto.sparse_initializer())
+      if (!main || !fed.contains(t.values().name()))
+        define(t.values().name(), TRY(ReadSparse(t, source)));
     return {};
   }
 
   Result<std::unique_ptr<Graph>> ImportSubgraph(const onnx::GraphProto& proto, Scope& outer,
-                                                const std::vector<std::string>& captured,
-                                                const std::vector<std::string>& dynamic,
-                                                int depth) {
+                                                const Captures& captures, int depth) {
     if (depth > kMaxDepth)
       return Fail(Code::kInvalidArgument, "sub-graphs are nested more than {} deep", kMaxDepth);
     auto graph = std::make_unique<Graph>(outer.graph.symbol_table());
-    Scope scope{*graph, {}};
-    TRY(Initializers(proto, scope, false));
+    Scope scope{*graph, outer.frame, {}};
+    TRY(Initializers(proto, scope));
     for (const auto& i : proto.input()) {
       if (scope.names.contains(i.name())) continue;
-      const Type type = TRY(ReadType(i.type(), graph->symbols()));
       // What a body declares of its inputs' extents is often wrong; inference knows better.
-      TRY(scope.Define(i.name(),
-                       graph->AddInput(i.name(), Type{type.kind, type.dtype, false, {}})));
+      const auto type = ReadType(i.type(), graph->symbols());
+      TRY(scope.Define(
+          i.name(),
+          graph->AddInput(i.name(), type ? Type{type->kind, type->dtype, false, {}} : Type{})));
     }
-    for (const auto& name : captured) {
-      if (scope.names.contains(name)) continue;  // read by another branch only, defined here
-      const GraphValue& v = outer.graph.value(outer.names.at(name));
-      if (std::find(dynamic.begin(), dynamic.end(), name) != dynamic.end()) continue;
-      TRY(scope.Define(name, graph->AddConstant(name, v.constant)));
+    // What another branch reads may be defined here under the same name.
+    const std::vector<std::string> names = FreeNames(proto);
+    const std::set<std::string_view> free(names.begin(), names.end());
+    for (const auto& [name, value] : captures.known) {
+      if (!free.contains(name)) continue;
+      const bool absent = value == ValueId::kNone;
+      TRY(scope.Define(
+          name, absent ? value : graph->AddConstant(name, outer.graph.value(value).constant)));
     }
-    for (const auto& name : dynamic) {
-      const ValueId in = graph->AddInput(name, outer.graph.value(outer.names.at(name)).type);
-      if (!scope.names.contains(name)) TRY(scope.Define(name, in));
+    for (const auto& [name, value] : captures.dynamic) {
+      const ValueId in = graph->AddInput(name, outer.graph.value(value).type);
+      if (free.contains(name)) TRY(scope.Define(name, in));
     }
-    TRY(Body(proto, scope, depth));
+    TRY(Nodes(proto.node(), scope, depth));
+    TRY(Outputs(proto, scope));
     return graph;
   }
 
-  Result<ImportedModel> Import() {
-    if (!model.has_graph())
-      return Fail(Code::kInvalidArgument, "not an ONNX model: there is no graph in it");
-    for (const auto& o : model.opset_import())
-      opsets[NormalDomain(o.domain())] = int(std::min<int64_t>(o.version(), 1000));
-    if (!opsets.contains("")) opsets[""] = model.ir_version() < 3 ? 1 : 21;
-    if (opsets[""] > 24)
-      return Fail(Code::kUnimplemented, "the model uses opset {}; up to 24 is known", opsets[""]);
-    TRY(CheckOperators());
-    ImportedModel out;
-    out.graph = std::make_unique<Graph>();
-    Scope scope{*out.graph, {}};
-    const auto& proto = model.graph();
-    TRY(Initializers(proto, scope, true));
+  // The inputs of the model. Those that have an initializer are constants, unless the caller wants
+  // to feed them.
+  Status Inputs(const onnx::GraphProto& proto, Scope& scope, ImportedModel& out) {
+    std::set<std::string> unknown = fed, seen;
     for (const auto& i : proto.input()) {
-      if (scope.names.contains(i.name())) continue;  // an initializer that is also listed as input
-      const auto type = ReadType(i.type(), out.graph->symbols());
+      if (!seen.insert(i.name()).second) continue;
+      auto type = ReadType(i.type(), out.graph->symbols());
       if (!type) return FailAt(fmt::format("input '{}'", i.name()), type.error());
-      if (type->dtype == DType::kUndefined)
-        return Fail(Code::kInvalidArgument, "input '{}' has no element type", i.name());
+      if (const auto it = scope.names.find(i.name()); it != scope.names.end()) {
+        if (const Type& held = scope.graph.value(it->second).type; type->dtype == DType::kUndefined)
+          type = held;
+        out.defaults.push_back({i.name(), *type});
+        continue;
+      }
+      unknown.erase(i.name());
       TRY(scope.Define(i.name(), out.graph->AddInput(i.name(), *type)));
       out.inputs.push_back({i.name(), *type});
     }
-    TRY(Body(proto, scope, 0));
-    for (const auto& o : proto.output()) {
-      const auto type = ReadType(o.type(), out.graph->symbols());
-      if (!type) return FailAt(fmt::format("output '{}'", o.name()), type.error());
-      out.outputs.push_back({o.name(), *type});
-    }
+    if (unknown.empty()) return {};
+    return Fail(Code::kInvalidArgument, "'{}' is to be fed, but the model lists no such input",
+                *unknown.begin());
+  }
+
+  void Describe(ImportedModel& out) const {
+    const auto& proto = model.graph();
     out.metadata["ir_version"] = std::to_string(model.ir_version());
     out.metadata["producer"] =
         model.producer_name() +
         (model.producer_version().empty() ? "" : " " + model.producer_version());
     for (const auto& [domain, version] : opsets)
       out.metadata[domain.empty() ? "opset" : "opset." + domain] = std::to_string(version);
+    if (opsets.at("") > kNewestOpset)
+      out.metadata["note"] =
+          fmt::format("opset {} is newer than {}, which its operators are read as", opsets.at(""),
+                      kNewestOpset);
     if (!proto.name().empty()) out.metadata["graph"] = proto.name();
     for (const auto& p : model.metadata_props()) out.metadata["model." + p.key()] = p.value();
+  }
+
+  Result<ImportedModel> Import() {
+    if (!model.has_graph())
+      return Fail(Code::kInvalidArgument, "not an ONNX model: there is no graph in it");
+    opsets = ReadOpsets(model);
+    functions = TRY(FunctionTable::Of(model, opsets));
+    TRY(CheckOperators());
+    ImportedModel out;
+    out.graph = std::make_unique<Graph>();
+    CallFrame frame;
+    frame.opsets = &opsets;
+    Scope scope{*out.graph, frame, {}};
+    const auto& proto = model.graph();
+    TRY(Initializers(proto, scope));
+    TRY(Inputs(proto, scope, out));
+    TRY(Nodes(proto.node(), scope, 0));
+    TRY(Outputs(proto, scope));
+    for (const auto& o : proto.output()) {
+      // Inference knows better; what is declared only fills gaps.
+      const auto type = ReadType(o.type(), out.graph->symbols());
+      out.outputs.push_back({o.name(), type ? *type : Type{}});
+    }
+    Describe(out);
     return out;
   }
 };
@@ -372,18 +459,29 @@ struct Importer {
 }  // namespace onnx_import
 
 Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
-                                 const std::string& external_dir) {
+                                 const std::string& external_dir, const ImportOptions& options) {
+  using namespace onnx_import;
   if (bytes.empty()) return Fail(Code::kInvalidArgument, "the model is empty");
-  const auto stripped = onnx_import::StripWeights(bytes);
-  if (!stripped) return Fail(stripped.error());
+  if (const std::string other = OtherFormat(bytes); !other.empty())
+    return Fail(Code::kInvalidArgument, "not an ONNX model but {}", other);
+  const std::string message = TRY(StripWeights(bytes));
+  if (message.size() > size_t{0x7fffffff})
+    return Fail(Code::kInvalidArgument,
+                "the model without the raw data of its tensors has {} bytes, protobuf reads 2 GiB; "
+                "save its weights as external data",
+                message.size());
   onnx::ModelProto model;
-  if (stripped->message.size() > size_t{0x7fffffff})
-    return Fail(Code::kInvalidArgument, "the model without its weights is over 2 GiB");
-  if (!model.ParseFromArray(stripped->message.data(), int(stripped->message.size())))
+  if (!model.ParseFromArray(message.data(), int(message.size())))
     return Fail(Code::kInvalidArgument,
                 "not an ONNX model, or a damaged one: the protobuf message cannot be parsed");
   std::map<std::string, std::shared_ptr<Buffer>> files;
-  onnx_import::Importer importer{model, *stripped, {std::move(backing), external_dir, &files}, {}};
+  Importer importer{model,
+                    {std::move(backing), external_dir, options.real_dir, &files},
+                    options.fed,
+                    {},
+                    {},
+                    0,
+                    kMaxInlinedBytes + kInlinedPerByte * bytes.size()};
   auto imported = importer.Import();
   if (imported)
     for (const auto& [name, file] : files)

@@ -7,75 +7,14 @@
 #include <filesystem>
 #include <fstream>
 
-#include "formats/onnx.h"
-#include "formats/onnx/messages.pb.h"
+#include "formats/onnx/testing.h"
 
 namespace dunlin {
 namespace {
 
+using onnx_import::ErrorOf;
+using onnx_import::ModelMaker;
 using testing::HasSubstr;
-
-struct ModelMaker {
-  onnx::ModelProto model;
-  explicit ModelMaker(int opset = 13) {
-    model.set_ir_version(8);
-    model.add_opset_import()->set_version(opset);
-    model.mutable_graph()->set_name("test");
-  }
-  onnx::GraphProto& graph() { return *model.mutable_graph(); }
-  static void Describe(onnx::ValueInfoProto* v, const std::string& name,
-                       const std::vector<std::string>& dims) {
-    v->set_name(name);
-    auto* t = v->mutable_type()->mutable_tensor_type();
-    t->set_elem_type(onnx::TensorProto::FLOAT);
-    t->mutable_shape();
-    for (const auto& d : dims) {
-      auto* dim = t->mutable_shape()->add_dim();
-      if (!d.empty() && (std::isdigit(d[0]) || d[0] == '-'))
-        dim->set_dim_value(std::stoll(d));
-      else
-        dim->set_dim_param(d);
-    }
-  }
-  void Input(const std::string& name, const std::vector<std::string>& dims) {
-    Describe(graph().add_input(), name, dims);
-  }
-  void Output(const std::string& name) { graph().add_output()->set_name(name); }
-  onnx::NodeProto& Node(const std::string& op, const std::vector<std::string>& in,
-                        const std::vector<std::string>& out) {
-    auto* n = graph().add_node();
-    n->set_op_type(op);
-    n->set_name(op + "_" + std::to_string(graph().node_size()));
-    for (const auto& i : in) n->add_input(i);
-    for (const auto& o : out) n->add_output(o);
-    return *n;
-  }
-  static void Ints(onnx::NodeProto& n, const std::string& name, const std::vector<int64_t>& v) {
-    auto* a = n.add_attribute();
-    a->set_name(name);
-    a->set_type(onnx::AttributeProto::INTS);
-    for (const int64_t x : v) a->add_ints(x);
-  }
-  onnx::TensorProto& Weight(const std::string& name, const std::vector<int64_t>& dims,
-                            const std::vector<float>& values) {
-    auto* t = graph().add_initializer();
-    t->set_name(name);
-    t->set_data_type(onnx::TensorProto::FLOAT);
-    for (const int64_t d : dims) t->add_dims(d);
-    t->set_raw_data(std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4));
-    return *t;
-  }
-  Result<ImportedModel> Import(const std::string& dir = "") const {
-    return ImportBytes(model.SerializeAsString(), dir);
-  }
-  static Result<ImportedModel> ImportBytes(const std::string& bytes, const std::string& dir = "") {
-    auto buffer = *Buffer::Allocate(bytes.size());
-    std::memcpy(buffer->data(), bytes.data(), bytes.size());
-    return ImportOnnx({buffer->data(), bytes.size()}, buffer, dir);
-  }
-};
-
-std::string ErrorOf(const Result<ImportedModel>& r) { return r ? "no error" : r.error().message; }
 
 TEST(OnnxImport, KeepsSymbolicExtentsThroughNodes) {
   ModelMaker m;
@@ -215,7 +154,9 @@ TEST(OnnxImport, EveryTruncationGivesAnErrorAndNoCrash) {
     const auto r = ModelMaker::ImportBytes(whole.substr(0, n));
     // A cut between two fields can leave a sound model: one without a graph's contents, or, behind
     // the graph, one without its opset (the last few bytes).
-    if (r) EXPECT_TRUE(r->outputs.empty() || n + 8 > whole.size()) << n;
+    if (r) {
+      EXPECT_TRUE(r->outputs.empty() || n + 8 > whole.size()) << n;
+    }
   }
 }
 

@@ -12,37 +12,53 @@
 
 namespace dunlin::onnx {
 class AttributeProto;
+class FunctionProto;
 class GraphProto;
 class ModelProto;
+class NodeProto;
+class SparseTensorProto;
 class TensorProto;
 class TypeProto;
 }  // namespace dunlin::onnx
+namespace google::protobuf {
+template <class T>
+class RepeatedPtrField;
+}
 
 namespace dunlin::onnx_import {
 
-// Where the raw bytes of the main graph's large initialisers lie in the file; they are left out of
-// the parsed message so that weights are never copied through protobuf.
-struct RawSpan {
-  size_t offset = 0, bytes = 0;
-  bool stripped = false;
-};
-struct StrippedModel {
-  std::string message;           // the model without those bytes
-  std::vector<RawSpan> weights;  // per initializer of the main graph, in order
-};
-Result<StrippedModel> StripWeights(std::span<const std::byte> bytes);
+// Sub-graphs and calls of functions nested deeper than this are refused: recursion on hostile files
+// must end, and no exporter nests so deep.
+constexpr int kMaxDepth = 48;
 
+// ---- the file ----
+
+// What else the file is, when it is something that people mistake for an ONNX model: a sentence
+// with what to do. Empty: nothing that is known.
+std::string OtherFormat(std::span<const std::byte> bytes);
+// The model's message without the raw bytes of large tensors, which stay in the file:
+// TensorProto.stripped_offset and stripped_bytes say where.
+Result<std::string> StripWeights(std::span<const std::byte> bytes);
+
+// ---- tensors and types ----
+
+// Where tensors find their bytes.
 struct TensorSource {
   std::shared_ptr<Buffer> backing;
   std::string external_dir;
+  std::string real_dir;  // where the model file really lies, when its path is a symbolic link
   std::map<std::string, std::shared_ptr<Buffer>>* external_files = nullptr;  // mapped once each
 };
-// raw: the stripped bytes, or nullptr.
-Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source,
-                          const RawSpan* raw = nullptr);
+Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source);
+Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims& dims,
+                            int64_t bytes, const TensorSource& source);
+// The dense form.
+Result<Tensor> ReadSparse(const onnx::SparseTensorProto& t, const TensorSource& source);
 Result<DType> ReadDType(int onnx_type);
 // An absent type gives Type{} (nothing known).
 Result<Type> ReadType(const onnx::TypeProto& t, SymbolTable& symbols);
+
+// ---- attributes ----
 
 using AttrValue =
     std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>, std::vector<float>,
@@ -52,6 +68,55 @@ using AttrMap = std::map<std::string, AttrValue, std::less<>>;
 Result<AttrValue> ReadAttribute(const onnx::AttributeProto& a, const TensorSource& source);
 // Fills the operator's attributes; an attribute nobody reads or of another type is an error.
 Status FillAttrs(Attrs& attrs, const AttrMap& map);
+// No operator's attribute begins so: a tool's note to itself, which changes no result.
+inline bool IsAnnotation(std::string_view attribute) { return attribute.starts_with('_'); }
+
+// ---- names ----
+
+std::string NormalDomain(const std::string& d);  // "ai.onnx" is ""
+std::string QualifiedName(const std::string& domain, const std::string& op);
+std::string Place(const onnx::NodeProto& n);  // "node 'conv1' (Conv)"
+using NodeList = google::protobuf::RepeatedPtrField<onnx::NodeProto>;
+// Names a graph reads but does not define, sub-graphs included, each once, in first-use order.
+std::vector<std::string> FreeNames(const onnx::GraphProto& g);
+// Nodes in an order in which names are defined before use; files should be written so, not all are.
+Result<std::vector<const onnx::NodeProto*>> SortedNodes(const NodeList& nodes);
+
+// ---- functions of the model ----
+
+using Opsets = std::map<std::string, int>;  // domain → version
+// Of the model; a missing version of ai.onnx is guessed from the IR version.
+Opsets ReadOpsets(const onnx::ModelProto& model);
+
+struct Function {
+  const onnx::FunctionProto* proto = nullptr;
+  Opsets opsets;  // the model's, where it has none of its own
+};
+
+class FunctionTable {
+ public:
+  static Result<FunctionTable> Of(const onnx::ModelProto& model, const Opsets& opsets);
+  const Function* Find(const onnx::NodeProto& n) const;  // nullptr when there is none
+
+ private:
+  std::map<std::string, Function> functions_;
+};
+
+// What nodes of the main graph, or of a function while it is inlined, refer to beside values.
+struct CallFrame {
+  const Opsets* opsets = nullptr;
+  std::map<std::string, const onnx::AttributeProto*> attributes;  // of the call
+  std::string prefix;         // of names, so that two calls' differ
+  std::string function_name;  // "" in the main graph
+  int calls = 0;              // how deep
+
+  // The attribute that a reference means; nullptr when the call has none. Others mean themselves.
+  const onnx::AttributeProto* Resolve(const onnx::AttributeProto& a) const;
+  // Makes this the frame of a call made in `caller`.
+  Status Bind(const Function& function, const onnx::NodeProto& call, const CallFrame& caller);
+};
+
+// ---- nodes ----
 
 // A node on its way into the graph.
 struct RawNode {

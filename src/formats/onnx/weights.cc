@@ -1,8 +1,6 @@
 // Tensors of ONNX files: finding raw bytes without parsing them, and reading every storage form.
-#include <google/protobuf/io/coded_stream.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstring>
 
 #include "formats/onnx/internal.h"
@@ -11,14 +9,49 @@
 namespace dunlin::onnx_import {
 namespace {
 
-using google::protobuf::io::CodedInputStream;
-
-// Field numbers of onnx.proto.
-constexpr uint32_t kModelGraph = 7, kGraphInitializer = 5, kTensorRawData = 9;
+// The messages on the way from a model to its tensors.
+enum class Message : uint8_t {
+  kOther,
+  kModel,
+  kGraph,
+  kFunction,
+  kNode,
+  kAttribute,
+  kSparse,
+  kTensor
+};
+// What lies in a field of a message, by its number in messages.proto.
+Message InField(Message in, uint32_t field) {
+  struct Row {
+    Message in;
+    uint32_t field;
+    Message child;
+  };
+  using enum Message;
+  static constexpr Row kRows[] = {
+      {kModel, 7, kGraph},         {kModel, 25, kFunction},   {kGraph, 1, kNode},
+      {kGraph, 5, kTensor},        {kGraph, 15, kSparse},     {kFunction, 7, kNode},
+      {kFunction, 11, kAttribute}, {kNode, 5, kAttribute},    {kAttribute, 5, kTensor},
+      {kAttribute, 6, kGraph},     {kAttribute, 10, kTensor}, {kAttribute, 11, kGraph},
+      {kAttribute, 22, kSparse},   {kAttribute, 23, kSparse}, {kSparse, 1, kTensor},
+      {kSparse, 2, kTensor}};
+  for (const Row& r : kRows)
+    if (r.in == in && r.field == field) return r.child;
+  return kOther;
+}
+constexpr uint32_t kModelTrainingInfo = 20, kTensorRawData = 9;
+constexpr uint32_t kStrippedOffset = 100001, kStrippedBytes = 100002;
+// Deeper than protobuf itself reads.
+constexpr int kMaxNesting = 128;
 // Smaller tensors are cheaper to parse than to patch around.
 constexpr size_t kStripBytes = 1024;
 // Smaller ones are copied: one that is read keeps a large page of the file in memory.
 constexpr int64_t kMapBytes = 65536;
+
+// Where the raw bytes of a tensor lie in the file.
+struct RawSpan {
+  size_t offset = 0, bytes = 0;
+};
 
 struct Field {
   uint32_t number = 0;
@@ -99,43 +132,49 @@ void PutMessage(std::string& out, uint32_t number, const std::string& body) {
 
 }  // namespace
 
-Result<StrippedModel> StripWeights(std::span<const std::byte> bytes) {
-  const auto* p = reinterpret_cast<const uint8_t*>(bytes.data());
-  const auto copy = [&](std::string& out, const Field& f) {
-    out.append(reinterpret_cast<const char*>(p) + f.begin, f.end - f.begin);
-  };
-  StrippedModel result;
-  Walker model(p, 0, bytes.size());
-  while (!model.Done()) {
-    const Field f = TRY(model.Next());
-    if (f.number != kModelGraph || f.wire != 2) {
-      copy(result.message, f);
+namespace {
+
+// Writes the message in p[begin, end) to `out`, raw bytes of tensors left out.
+Status Strip(const uint8_t* p, size_t begin, size_t end, Message kind, int depth,
+             std::string& out) {
+  Walker fields(p, begin, end);
+  RawSpan raw;
+  while (!fields.Done()) {
+    const Field f = TRY(fields.Next());
+    const Message child =
+        f.wire == 2 && depth < kMaxNesting ? InField(kind, f.number) : Message::kOther;
+    if (child != Message::kOther) {
+      std::string body;
+      TRY(Strip(p, f.payload, f.end, child, depth + 1, body));
+      PutMessage(out, f.number, body);
       continue;
     }
-    std::string graph;
-    Walker fields(p, f.payload, f.end);
-    while (!fields.Done()) {
-      const Field g = TRY(fields.Next());
-      if (g.number != kGraphInitializer || g.wire != 2) {
-        copy(graph, g);
+    if (kind == Message::kModel && f.number == kModelTrainingInfo) continue;  // nobody reads it
+    if (kind == Message::kTensor) {
+      if (f.number == kStrippedOffset || f.number == kStrippedBytes) continue;  // ours alone
+      if (f.number == kTensorRawData && f.wire == 2 && f.end - f.payload >= kStripBytes) {
+        raw = {f.payload, f.end - f.payload};
         continue;
       }
-      std::string tensor;
-      RawSpan raw;
-      Walker parts(p, g.payload, g.end);
-      while (!parts.Done()) {
-        const Field t = TRY(parts.Next());
-        if (t.number == kTensorRawData && t.wire == 2 && t.end - t.payload >= kStripBytes)
-          raw = {t.payload, t.end - t.payload, true};
-        else
-          copy(tensor, t);
-      }
-      result.weights.push_back(raw);
-      PutMessage(graph, kGraphInitializer, tensor);
     }
-    PutMessage(result.message, kModelGraph, graph);
+    out.append(reinterpret_cast<const char*>(p) + f.begin, f.end - f.begin);
   }
-  return result;
+  if (raw.bytes > 0) {
+    PutVarint(out, kStrippedOffset << 3);
+    PutVarint(out, raw.offset);
+    PutVarint(out, kStrippedBytes << 3);
+    PutVarint(out, raw.bytes);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> StripWeights(std::span<const std::byte> bytes) {
+  std::string out;
+  TRY(Strip(reinterpret_cast<const uint8_t*>(bytes.data()), 0, bytes.size(), Message::kModel, 0,
+            out));
+  return out;
 }
 
 Result<DType> ReadDType(int t) {
@@ -236,93 +275,78 @@ Status FillTyped(const onnx::TensorProto& t, const Tensor& out, int64_t count) {
   });
 }
 
-Result<Tensor> ReadExternal(const onnx::TensorProto& t, DType dtype, const Dims& dims,
-                            int64_t bytes, const TensorSource& source) {
-  std::string location;
-  int64_t offset = 0, length = -1;
-  for (const auto& e : t.external_data()) {
-    const std::string& v = e.value();
-    int64_t* number = e.key() == "offset" ? &offset : e.key() == "length" ? &length : nullptr;
-    if (e.key() == "location") location = v;
-    if (number != nullptr &&
-        std::from_chars(v.data(), v.data() + v.size(), *number).ec != std::errc())
-      return Fail(Code::kInvalidArgument, "tensor '{}': external data {} is '{}', not a number",
-                  t.name(), e.key(), v);
+}  // namespace
+
+namespace {
+
+// Raw bytes that were left in the file.
+Result<Tensor> FromFile(const onnx::TensorProto& t, DType dtype, const Dims& dims,
+                        const TensorSource& source) {
+  const uint64_t offset = t.stripped_offset(), bytes = t.stripped_bytes();
+  DUNLIN_CHECK(source.backing && offset <= source.backing->bytes() &&
+                   bytes <= source.backing->bytes() - offset,
+               "bytes the file does not have");
+  if (dtype == DType::kBool || int64_t(bytes) < kMapBytes) {
+    Tensor out = TRY(Tensor::Create(dtype, dims));
+    std::memcpy(out.raw(), source.backing->data() + offset, bytes);
+    return out;
   }
-  if (source.external_dir.empty())
-    return Fail(Code::kInvalidArgument,
-                "tensor '{}' lies in file '{}', but the model's folder is not known; load the "
-                "model from a file",
-                t.name(), location);
-  // The file may only name things beside it: no absolute path, no way up.
-  if (location.empty() || location.front() == '/' || location.find("..") != std::string::npos ||
-      location.find('\0') != std::string::npos)
-    return Fail(Code::kInvalidArgument,
-                "tensor '{}': external data location '{}' is outside the model's folder", t.name(),
-                location);
-  std::shared_ptr<Buffer>& file = (*source.external_files)[location];
-  if (!file) {
-    auto mapped = Buffer::MapFile(source.external_dir + "/" + location);
-    if (!mapped) return FailAt(fmt::format("tensor '{}': external data", t.name()), mapped.error());
-    file = std::move(*mapped);
-  }
-  if (length >= 0 && length != bytes)
-    return Fail(Code::kInvalidArgument, "tensor '{}': external data has {} bytes, {} are needed",
-                t.name(), length, bytes);
-  if (offset < 0 || uint64_t(offset) > file->bytes() ||
-      uint64_t(bytes) > file->bytes() - uint64_t(offset))
-    return Fail(Code::kInvalidArgument, "tensor '{}': external file '{}' ends before byte {}",
-                t.name(), location, offset + bytes);
-  if (bytes > 0 && offset % (DTypeBits(dtype) / 8 ? DTypeBits(dtype) / 8 : 1) == 0)
-    return Tensor::Over(dtype, dims, file, size_t(offset));
-  return Tensor::Over(dtype, dims, Buffer::Unaligned(file, size_t(offset), size_t(bytes)));
+  const auto address = reinterpret_cast<uintptr_t>(source.backing->data() + offset);
+  if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0)
+    return Tensor::Over(dtype, dims, source.backing, offset);
+  return Tensor::Over(dtype, dims, Buffer::Unaligned(source.backing, offset, bytes));
+}
+
+// A C++ bool may hold only 0 or 1; in a file, anything but 0 is true.
+void MakeBools(const Tensor& t) {
+  if (t.dtype() != DType::kBool) return;
+  for (int64_t i = 0; i < t.count(); ++i) t.raw()[i] = std::byte(t.raw()[i] != std::byte{0});
+}
+
+bool HasTypedData(const onnx::TensorProto& t) {
+  return t.float_data_size() || t.int32_data_size() || t.string_data_size() ||
+         t.int64_data_size() || t.double_data_size() || t.uint64_data_size();
 }
 
 }  // namespace
 
-Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source,
-                          const RawSpan* raw) {
+Result<Tensor> ReadTensor(const onnx::TensorProto& t, const TensorSource& source) {
   const auto dtype_result = ReadDType(t.data_type());
   if (!dtype_result) return FailAt(fmt::format("tensor '{}'", t.name()), dtype_result.error());
   const DType dtype = *dtype_result;
-  Dims dims;
-  for (const int64_t d : t.dims()) dims.push_back(d);
+  const Dims dims(std::span<const int64_t>(t.dims().data(), size_t(t.dims_size())));
   const auto count = ElementCount(dims);
   if (!count)
     return Fail(Code::kInvalidArgument, "tensor '{}' has impossible extents {}", t.name(),
                 ToString(dims));
+  if (t.has_segment())
+    return Fail(Code::kUnimplemented, "tensor '{}' is stored in segments; save it whole", t.name());
   const int64_t bytes = ByteSize(dtype, *count);
   if (t.data_location() == onnx::TensorProto::EXTERNAL) {
     if (dtype == DType::kString)
       return Fail(Code::kInvalidArgument, "tensor '{}': strings cannot be external", t.name());
-    return ReadExternal(t, dtype, dims, bytes, source);
+    Tensor out = TRY(ReadExternal(t, dtype, dims, bytes, source));
+    if (dtype == DType::kBool) out = TRY(out.Clone());  // the file's bytes may be anything
+    MakeBools(out);
+    return out;
   }
-  const bool stripped = raw != nullptr && raw->stripped;
-  if (stripped || t.has_raw_data()) {
-    const size_t have = stripped ? raw->bytes : t.raw_data().size();
+  const bool stripped = t.has_stripped_bytes();
+  // Some writers set an empty raw_data beside the typed field.
+  if (stripped || (t.has_raw_data() && !(t.raw_data().empty() && HasTypedData(t)))) {
+    const size_t have = stripped ? size_t(t.stripped_bytes()) : t.raw_data().size();
     if (dtype == DType::kString || have != size_t(bytes))
       return Fail(Code::kInvalidArgument, "tensor '{}' {}{} needs {} bytes, the file holds {}",
                   t.name(), DTypeName(dtype), ToString(dims), bytes, have);
-    if (stripped && dtype != DType::kBool && bytes >= kMapBytes) {
-      const auto address = reinterpret_cast<uintptr_t>(source.backing->data() + raw->offset);
-      if (address % uintptr_t(std::max(1, DTypeBits(dtype) / 8)) == 0)
-        return Tensor::Over(dtype, dims, source.backing, raw->offset);
-      return Tensor::Over(dtype, dims,
-                          Buffer::Unaligned(source.backing, raw->offset, size_t(bytes)));
-    }
-    Tensor out = TRY(Tensor::Create(dtype, dims));
-    const void* from = stripped ? static_cast<const void*>(source.backing->data() + raw->offset)
-                                : t.raw_data().data();
-    if (dtype == DType::kBool)  // anything but 0 is true; a C++ bool may hold only 0 or 1
-      for (int64_t i = 0; i < bytes; ++i)
-        out.raw()[i] = std::byte(static_cast<const uint8_t*>(from)[i] != 0);
-    else if (bytes > 0)
-      std::memcpy(out.raw(), from, size_t(bytes));
+    Tensor out =
+        stripped ? TRY(FromFile(t, dtype, dims, source)) : TRY(Tensor::Create(dtype, dims));
+    if (!stripped && bytes > 0) std::memcpy(out.raw(), t.raw_data().data(), size_t(bytes));
+    MakeBools(out);
     return out;
   }
   // Before memory is taken: the typed fields hold at least a byte an element, or a quarter (i2).
   if (*count > int64_t(t.ByteSizeLong()) * 4)
-    return Fail(Code::kInvalidArgument, "tensor '{}' {} has no data", t.name(), ToString(dims));
+    return Fail(Code::kInvalidArgument, "tensor '{}' {}{} has no data for its {} elements",
+                t.name(), DTypeName(dtype), ToString(dims), *count);
   Tensor out = TRY(Tensor::Create(dtype, dims));
   TRY(FillTyped(t, out, *count));
   return out;
