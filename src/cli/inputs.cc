@@ -8,6 +8,7 @@
 #include <map>
 
 #include "cli/files.h"
+#include "cli/map_json.h"
 #include "cli/npy.h"
 
 namespace dunlin::cli {
@@ -263,6 +264,21 @@ Result<Tensor> FromFile(const PortInfo& port, const std::string& path,
   return t;
 }
 
+bool IsMap(const PortInfo& port) { return port.key != DType::kUndefined && !port.sequence; }
+
+Result<Value> MapFromFile(const PortInfo& port, const std::string* path, bool allowed) {
+  if (!allowed)
+    return Fail(Code::kInvalidArgument, "input '{}' is a map, which only 'dunlin run' can give",
+                port.name);
+  if (path == nullptr)
+    return Fail(Code::kInvalidArgument, "input '{}' is a map; give it with --input {}=FILE.json",
+                port.name, port.name);
+  auto value = ParseMap(port, TRY(ReadFile(*path)));
+  if (!value)
+    return FailAt(fmt::format("input '{}' from {}", port.name, *path), std::move(value).error());
+  return value;
+}
+
 }  // namespace
 
 Result<Dims> ParseShape(std::string_view text) {
@@ -308,6 +324,7 @@ Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& o
   Symbols symbols;
   std::map<std::string, Tensor> ready;
   for (const PortInfo& port : ports) {
+    if (IsMap(port)) continue;
     if (const std::string* path = Find(files, port.name)) {
       const Tensor t = TRY(FromFile(port, *path, shape_of(port.name), options));
       Learn(port, t.dims(), symbols);
@@ -325,6 +342,11 @@ Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& o
     const std::string* fill = Find(fills, port.name);
     const auto shape = shape_of(port.name);
     if (port.optional && fill == nullptr && !shape) continue;
+    if (IsMap(port)) {
+      Value map = TRY(MapFromFile(port, Find(files, port.name), options.maps));
+      inputs.maps.push_back({port.name, std::move(map)});
+      continue;
+    }
     if (port.sequence)
       return Fail(Code::kInvalidArgument,
                   "input '{}' is a sequence, which the command line cannot give", port.name);
@@ -341,6 +363,12 @@ Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& o
               : ""));
   }
   return inputs;
+}
+
+std::vector<NamedValue> AllOf(const Inputs& inputs) {
+  std::vector<NamedValue> all = inputs.maps;
+  for (const NamedTensor& t : inputs.tensors) all.push_back({t.name, t.tensor});
+  return all;
 }
 
 }  // namespace dunlin::cli

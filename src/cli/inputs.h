@@ -17,7 +17,8 @@ namespace dunlin::cli {
 // that names and file names may hold '='; where the model has one required input "NAME=" may be
 // left out.
 struct InputOptions {
-  std::vector<std::string> files = {};   // NAME=FILE: .npy, .bin or .raw (little endian), PNG, JPEG
+  std::vector<std::string> files = {};  // NAME=FILE: .npy, .bin or .raw (little endian), PNG, JPEG;
+                                        // a map: .json
   std::vector<std::string> shapes = {};  // NAME=1,3,224,224
   std::vector<std::string> fills = {};   // NAME=VALUE, for every element
   ImageOptions image = {};
@@ -27,10 +28,12 @@ struct InputOptions {
   std::optional<int64_t> intmax = {};
   int64_t batch =
       0;  // > 0: the first extent, wherever the model leaves it open and no shape is given
+  bool maps = false;  // whether the command can give maps to the model
 };
 
 struct Inputs {
   std::vector<NamedTensor> tensors;
+  std::vector<NamedValue> maps;    // only with InputOptions::maps
   std::vector<std::string> notes;  // one line per input whose extents or values we chose
 };
 
@@ -43,6 +46,8 @@ Result<Inputs> MakeInputs(std::span<const PortInfo> ports, const InputOptions& o
 
 // The ports that options name.
 std::vector<std::string> NamedPorts(std::span<const PortInfo> ports, const InputOptions& options);
+// Tensors and maps.
+std::vector<NamedValue> AllOf(const Inputs& inputs);
 
 // "1,3,224,224" → extents; "" is a scalar.
 Result<Dims> ParseShape(std::string_view text);

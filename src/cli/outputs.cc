@@ -1,17 +1,21 @@
 #include "cli/outputs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <set>
 
 #include "cli/files.h"
+#include "cli/map_json.h"
 #include "cli/npy.h"
 
 namespace dunlin::cli {
 namespace {
 
 constexpr int64_t kFirstValues = 6;
+constexpr size_t kFirstMaps = 8;
 
 // The values as doubles; empty when the type has no numbers we can show.
 std::vector<double> Numbers(const Tensor& t, int64_t limit) {
@@ -34,17 +38,41 @@ std::vector<double> Numbers(const Tensor& t, int64_t limit) {
   return out;
 }
 
+// The first values, as text.
+std::vector<std::string> Texts(const Tensor& t, int64_t limit) {
+  std::vector<std::string> texts;
+  if (t.dtype() == DType::kString) {
+    for (const std::string& s : t.values<std::string>().first(size_t(limit)))
+      texts.push_back(fmt::format("\"{}\"", s.substr(0, 80)));
+  } else {
+    for (const double v : Numbers(t, limit)) texts.push_back(fmt::format("{:.6g}", v));
+  }
+  return texts;
+}
+
 std::string FirstValues(const Tensor& t) {
   const int64_t n = std::min(t.count(), kFirstValues);
-  std::string text;
-  if (t.dtype() == DType::kString) {
-    for (const std::string& s : t.values<std::string>().first(size_t(n)))
-      text += fmt::format("{}\"{}\"", text.empty() ? "" : ", ", s.substr(0, 80));
-  } else {
-    for (const double v : Numbers(t, n))
-      text += fmt::format("{}{:.6g}", text.empty() ? "" : ", ", v);
-  }
+  std::string text = fmt::format("{}", fmt::join(Texts(t, n), ", "));
   if (n < t.count()) text += ", …";
+  return text;
+}
+
+// "{cat: 0.9, dog: 0.1, …}"
+std::string FirstEntries(const Tensor& keys, const Tensor& values) {
+  const int64_t n = std::min(keys.count(), kFirstValues);
+  std::vector<std::string> entries = Texts(keys, n);
+  const std::vector<std::string> right = Texts(values, n);
+  for (size_t i = 0; i < entries.size() && i < right.size(); ++i) entries[i] += ": " + right[i];
+  if (n < keys.count()) entries.push_back("…");
+  return fmt::format("{{{}}}", fmt::join(entries, ", "));
+}
+
+std::string SummaryOfMaps(const std::string& name, const Value& v) {
+  std::string text = fmt::format("{}: sequence of {} maps\n", name, v.sequence.size());
+  for (size_t i = 0; i < std::min(v.sequence.size(), kFirstMaps); ++i)
+    text += fmt::format("  [{}] {}\n", i, FirstEntries(v.keys[i], v.sequence[i]));
+  if (v.sequence.size() > kFirstMaps)
+    text += fmt::format("  … and {} more\n", v.sequence.size() - kFirstMaps);
   return text;
 }
 
@@ -68,6 +96,19 @@ std::string SummaryOf(const std::string& name, const Tensor& t) {
   return line + '\n';
 }
 
+// A map, or a list of them.
+std::string MapsJson(const Value& v) {
+  JsonWriter json;
+  if (v.kind == Value::Kind::kMap) {
+    WriteMap(v.keys[0], v.tensor, json);
+  } else {
+    json.BeginArray();
+    for (size_t i = 0; i < v.sequence.size(); ++i) WriteMap(v.keys[i], v.sequence[i], json);
+    json.End();
+  }
+  return json.text() + '\n';
+}
+
 struct Rows {
   int64_t count = 0;
   int64_t classes = 0;
@@ -89,11 +130,14 @@ Result<std::vector<std::string>> SaveOutputs(const std::string& dir,
     return Fail(Code::kFailedPrecondition, "cannot make the folder {}: {}", dir, error.message());
   std::vector<std::string> paths;
   std::set<std::string> taken;
-  const auto save = [&](std::string name, const Tensor& t) -> Status {
-    // Two outputs may differ only in characters that became '_'.
+  // Two outputs may differ only in characters that became '_'.
+  const auto path_for = [&](std::string name, const char* extension) {
     while (!taken.insert(name).second) name += '_';
-    paths.push_back(fmt::format("{}/{}.npy", dir, name));
-    return WriteNpy(paths.back(), t);
+    paths.push_back(fmt::format("{}/{}.{}", dir, name, extension));
+    return paths.back();
+  };
+  const auto save = [&](const std::string& name, const Tensor& t) {
+    return WriteNpy(path_for(name, "npy"), t);
   };
   for (const NamedValue& output : outputs) {
     const std::string name = FileNameFor(output.name);
@@ -103,7 +147,14 @@ Result<std::vector<std::string>> SaveOutputs(const std::string& dir,
       case Value::Kind::kTensor:
         TRY(save(name, output.value.tensor));
         break;
+      case Value::Kind::kMap:
+        TRY(WriteText(path_for(name, "json"), MapsJson(output.value)));
+        break;
       case Value::Kind::kSequence:
+        if (!output.value.keys.empty()) {
+          TRY(WriteText(path_for(name, "json"), MapsJson(output.value)));
+          break;
+        }
         for (size_t i = 0; i < output.value.sequence.size(); ++i)
           TRY(save(fmt::format("{}.{}", name, i), output.value.sequence[i]));
         break;
@@ -122,7 +173,15 @@ std::string Summary(std::span<const NamedValue> outputs) {
       case Value::Kind::kTensor:
         text += SummaryOf(output.name, output.value.tensor);
         break;
+      case Value::Kind::kMap:
+        text += fmt::format("{}: map of {}\n  {}\n", output.name, output.value.tensor.count(),
+                            FirstEntries(output.value.keys[0], output.value.tensor));
+        break;
       case Value::Kind::kSequence:
+        if (!output.value.keys.empty()) {
+          text += SummaryOfMaps(output.name, output.value);
+          break;
+        }
         text += fmt::format("{}: sequence of {}\n", output.name, output.value.sequence.size());
         for (size_t i = 0; i < output.value.sequence.size(); ++i)
           text += SummaryOf(fmt::format("{}[{}]", output.name, i), output.value.sequence[i]);

@@ -10,8 +10,9 @@
 
 namespace dunlin::cli {
 
-// DIR/NAME.npy per tensor, DIR/NAME.0.npy … per element of a sequence, nothing for an absent
-// optional. DIR is made when it is not there. Returns the paths written.
+// DIR/NAME.npy per tensor, DIR/NAME.0.npy … per element of a sequence, DIR/NAME.json for a map or a
+// sequence of maps (cli/map_json.h), nothing for an absent optional. DIR is made when it is not
+// there. Returns the paths written.
 Result<std::vector<std::string>> SaveOutputs(const std::string& dir,
                                              std::span<const NamedValue> outputs);
 

@@ -7,6 +7,7 @@ namespace {
 
 // "[batch,3,?,224]": symbols by name, unknown extents as '?'.
 std::string ShapeText(const PortInfo& port) {
+  if (port.key != DType::kUndefined) return "";
   if (!port.has_shape) return "any";
   std::string text = "[";
   for (size_t i = 0; i < port.dims.size(); ++i) {
@@ -19,12 +20,17 @@ std::string ShapeText(const PortInfo& port) {
   return text + "]";
 }
 
+std::string TypeText(const PortInfo& p) {
+  if (p.key == DType::kUndefined) return std::string(DTypeName(p.dtype));
+  return fmt::format("map({},{})", DTypeName(p.key), DTypeName(p.dtype));
+}
+
 }  // namespace
 
 std::string PortsText(const char* title, std::span<const PortInfo> ports) {
   Table table({title, "type", "shape", ""});
   for (const PortInfo& p : ports)
-    table.Add({p.name, std::string(DTypeName(p.dtype)), ShapeText(p),
+    table.Add({p.name, TypeText(p), ShapeText(p),
                p.sequence   ? "sequence"
                : p.optional ? "optional"
                             : ""});
@@ -45,6 +51,7 @@ void PortsJson(JsonWriter& json, std::string_view key, std::span<const PortInfo>
       }
       json.End();
     }
+    if (p.key != DType::kUndefined) json.Key("key").String(DTypeName(p.key));
     json.Key("optional").Bool(p.optional).Key("sequence").Bool(p.sequence).End();
   }
   json.End();

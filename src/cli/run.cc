@@ -33,12 +33,15 @@ Status Run(const RunCommand& command, Stage& stage) {
   options.fed_defaults = NamedPorts(model->default_inputs(), command.inputs);
   if (!options.fed_defaults.empty()) model = TRY(Model::Load(command.model, options));
   stage = Stage::kInput;
-  const Inputs inputs = TRY(MakeInputs(model->inputs(), command.inputs));
+  InputOptions options = command.inputs;
+  options.maps = true;
+  const Inputs inputs = TRY(MakeInputs(model->inputs(), options));
   for (const std::string& note : inputs.notes) fmt::print(stderr, "{}\n", note);
-  TRY(model->CheckInputs(inputs.tensors));
+  const std::vector<NamedValue> values = AllOf(inputs);
+  TRY(model->CheckInputs(values));
   stage = Stage::kRun;
   Session session = TRY(Session::Create(model, {.threads = command.threads}));
-  const auto outputs = TRY(session.Run(inputs.tensors));
+  const auto outputs = TRY(session.RunValues(values));
   stage = Stage::kSetup;
   return ShowOutputs(outputs, command.outputs);
 }

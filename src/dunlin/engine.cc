@@ -36,6 +36,7 @@ PortInfo Port(const Graph& g, const std::string& name, const Type& t) {
   p.has_shape = t.ranked;
   p.sequence = t.kind == Type::Kind::kSequence;
   p.optional = t.kind == Type::Kind::kOptional;
+  p.key = t.key;
   if (t.ranked) {
     p.dims = t.dims;
     for (int64_t& d : p.dims) {
@@ -192,6 +193,61 @@ std::vector<OperatorCount> Model::operators() const {
   return out;
 }
 
+namespace {
+
+std::string KindName(const PortInfo& p) {
+  if (p.key == DType::kUndefined) return p.sequence ? "a sequence" : "a tensor";
+  return fmt::format("a {} of {} to {}", p.sequence ? "sequence of maps" : "map", DTypeName(p.key),
+                     DTypeName(p.dtype));
+}
+
+Status CheckMap(const PortInfo& port, const Tensor& keys, const Tensor& values) {
+  if (!keys.defined() || !values.defined() || keys.dtype() != port.key ||
+      values.dtype() != port.dtype)
+    return Fail(Code::kInvalidArgument, "input '{}' takes {}, a map of {} to {} was given",
+                port.name, KindName(port), DTypeName(keys.dtype()), DTypeName(values.dtype()));
+  if (keys.count() != values.count())
+    return Fail(Code::kInvalidArgument, "input '{}' has {} keys and {} values", port.name,
+                keys.count(), values.count());
+  return VisitDType(keys.dtype(), port.name, [&]<class T>(TypeTag<T>) -> Status {
+    if constexpr (std::is_same_v<T, std::string> || std::is_integral_v<T>) {
+      const auto given = keys.values<T>();
+      std::vector<T> sorted(given.begin(), given.end());
+      std::sort(sorted.begin(), sorted.end());
+      if (const auto twice = std::adjacent_find(sorted.begin(), sorted.end());
+          twice != sorted.end())
+        return Fail(Code::kInvalidArgument, "input '{}' has the key '{}' twice", port.name, *twice);
+    }
+    return {};
+  });
+}
+
+// What a caller gives for an input that is no tensor. What an optional holds shows in the value.
+Result<SequenceValue> BindSequence(const PortInfo& port, const Value& v) {
+  const bool map = v.kind == Value::Kind::kMap,
+             maps = map || !v.keys.empty() || (v.sequence.empty() && port.key != DType::kUndefined);
+  if (!port.optional && (port.sequence == map || maps != (port.key != DType::kUndefined)))
+    return Fail(Code::kInvalidArgument, "input '{}' takes {}, a {} was given", port.name,
+                KindName(port),
+                map    ? "map"
+                : maps ? "sequence of maps"
+                       : "sequence");
+  SequenceValue s;
+  s.dtype = port.dtype;
+  s.items = map ? std::vector<Tensor>{v.tensor} : v.sequence;
+  if (!maps) return s;
+  s.key = port.key;
+  s.keys = v.keys;
+  s.is_map = map;
+  if (s.keys.size() != s.items.size())
+    return Fail(Code::kInvalidArgument, "input '{}' has keys for {} of {} maps", port.name,
+                s.keys.size(), s.items.size());
+  for (size_t i = 0; i < s.items.size(); ++i) TRY(CheckMap(port, s.keys[i], s.items[i]));
+  return s;
+}
+
+}  // namespace
+
 Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> given) const {
   std::vector<RunValue> bound(inputs.size());
   std::map<std::string, int64_t> symbols;
@@ -212,12 +268,8 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
     }
     RunValue& slot = bound[size_t(it - inputs.begin())];
     if (slot.present()) return Fail(Code::kInvalidArgument, "input '{}' is given twice", v.name);
-    if (v.value.kind == Value::Kind::kSequence) {
-      if (!it->sequence && !it->optional)
-        return Fail(Code::kInvalidArgument, "input '{}' takes a tensor, a sequence was given",
-                    v.name);
-      slot.sequence =
-          std::make_shared<const SequenceValue>(SequenceValue{it->dtype, v.value.sequence});
+    if (v.value.kind == Value::Kind::kSequence || v.value.kind == Value::Kind::kMap) {
+      slot.sequence = std::make_shared<const SequenceValue>(TRY(BindSequence(*it, v.value)));
       continue;
     }
     const Tensor& t = v.value.tensor;
@@ -225,9 +277,9 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
       if (it->optional) continue;
       return Fail(Code::kInvalidArgument, "input '{}' has no value", v.name);
     }
-    if (it->sequence)
-      return Fail(Code::kInvalidArgument, "input '{}' takes a sequence, a tensor was given",
-                  v.name);
+    if (it->sequence || (it->key != DType::kUndefined && !it->optional))
+      return Fail(Code::kInvalidArgument, "input '{}' takes {}, a tensor was given", v.name,
+                  KindName(*it));
     if (it->dtype != DType::kUndefined && t.dtype() != it->dtype)
       return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name,
                   DTypeName(it->dtype), DTypeName(t.dtype()));
@@ -256,7 +308,11 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
 }
 
 Status Model::CheckInputs(std::span<const NamedTensor> inputs) const {
-  TRY(impl_->Bind(ToValues(inputs)));
+  return CheckInputs(ToValues(inputs));
+}
+
+Status Model::CheckInputs(std::span<const NamedValue> inputs) const {
+  TRY(impl_->Bind(inputs));
   return {};
 }
 
@@ -401,9 +457,14 @@ Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> i
   std::vector<NamedValue> out;
   for (const size_t i : wanted) {
     Value v;
-    if (results[i].sequence) {
-      v.kind = Value::Kind::kSequence;
-      v.sequence = results[i].sequence->items;
+    if (const auto& s = results[i].sequence) {
+      if (s->is_map) {
+        v = Value::Map(s->keys[0], s->items[0]);
+      } else {
+        v.kind = Value::Kind::kSequence;
+        v.sequence = s->items;
+        v.keys = s->keys;
+      }
     } else if (results[i].tensor.defined()) {
       v = Value(results[i].tensor);
     }

@@ -37,17 +37,29 @@ struct PortInfo {
   std::vector<std::string>
       dim_names;          // per extent: the symbol's name, "" when it has none or is known
   bool optional = false;  // an input with a default value in the model
-  bool sequence = false;  // a list of tensors, not one
+  bool sequence = false;  // a list of tensors (or maps), not one
+  // Of a map, or of the maps in a sequence: the type of the keys, where dtype is that of the
+  // values. kUndefined: there are no maps.
+  DType key = DType::kUndefined;
 };
 
-// A tensor, a sequence of tensors, or nothing (an optional that is absent).
+// A tensor, a sequence of tensors, a map, a sequence of maps, or nothing (an optional that is
+// absent). A map is two vectors of equal length: keys (i64 or string), which are distinct, and the
+// value of each.
 struct Value {
-  enum class Kind : uint8_t { kNone, kTensor, kSequence } kind = Kind::kNone;
-  Tensor tensor;
-  std::vector<Tensor> sequence;
+  enum class Kind : uint8_t { kNone, kTensor, kSequence, kMap } kind = Kind::kNone;
+  Tensor tensor;                 // kMap: its values
+  std::vector<Tensor> sequence;  // of maps: the values of each
+  std::vector<Tensor> keys;      // kMap: its keys; a sequence of maps: the keys of each
   Value() = default;
   Value(Tensor t)
       : kind(Kind::kTensor), tensor(std::move(t)) {}  // NOLINT: a Value is mostly a tensor
+  static Value Map(Tensor keys, Tensor values) {
+    Value v(std::move(values));
+    v.kind = Kind::kMap;
+    v.keys.push_back(std::move(keys));
+    return v;
+  }
 };
 
 struct NamedTensor {
@@ -156,6 +168,7 @@ class Model {
   MemoryUse memory() const;
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;
+  Status CheckInputs(std::span<const NamedValue> inputs) const;
   // Costs for these inputs (types and extents count, values matter only where they steer shapes).
   Result<CostReport> Cost(std::span<const NamedTensor> inputs) const;
 
@@ -198,7 +211,7 @@ class Session {
                                       const RunOptions& options = {}) {
     return Run(std::span<const NamedTensor>(inputs.begin(), inputs.size()), options);
   }
-  // The same for models that take sequences.
+  // The same for models that take sequences or maps.
   Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs,
                                             const RunOptions& options = {});
   // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the

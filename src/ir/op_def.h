@@ -19,20 +19,29 @@ struct OpImpl;  // ops/op.h: how it is computed
 
 // What is known of a value before it is computed.
 struct Type {
-  enum class Kind : uint8_t { kTensor, kSequence, kOptional };
+  enum class Kind : uint8_t { kTensor, kSequence, kOptional, kMap };
   Kind kind = Kind::kTensor;
   DType dtype = DType::kUndefined;  // of the elements; kUndefined: not known
   bool ranked = false;              // false: dims mean nothing
   Dims dims;
+  // Of a map, or of the maps that a sequence or an optional holds: the type of its keys, where
+  // dtype is that of its values. kUndefined: there are no maps.
+  DType key = DType::kUndefined;
 
   static Type Of(DType t, Dims d) { return {Kind::kTensor, t, true, std::move(d)}; }
   static Type Unranked(DType t) { return {Kind::kTensor, t, false, {}}; }
+  static Type Map(DType key, DType value) { return {Kind::kMap, value, false, {}, key}; }
+  static Type SequenceOfMaps(DType key, DType value) {
+    return {Kind::kSequence, value, false, {}, key};
+  }
   bool IsStatic() const {
     return kind == Kind::kTensor && dtype != DType::kUndefined && ranked && AllKnown(dims);
   }
   bool operator==(const Type&) const = default;
 };
 std::string ToString(const Type& t);
+// With the text of its elements' type and extents in place of t's own: "seq(f32[n])".
+std::string ToString(const Type& t, std::string elements);
 
 // Walks the attributes of an operator; parsing, printing, hashing and comparing are visitors.
 // The name is ONNX's where ONNX has one.

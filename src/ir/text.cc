@@ -89,9 +89,7 @@ std::string TypeText(const Graph& g, const Type& t) {
     }
     s += ']';
   }
-  if (t.kind == Type::Kind::kSequence) return "seq(" + s + ")";
-  if (t.kind == Type::Kind::kOptional) return "optional(" + s + ")";
-  return s;
+  return ToString(t, std::move(s));
 }
 
 void Write(const Graph& g, int indent, std::string& out) {

@@ -23,11 +23,23 @@ namespace dunlin {
 class BandKernel;
 class SubgraphRunner;
 
-// A value as a kernel sees it: a tensor, or a sequence (list) of tensors.
+// A value that is not one tensor: a list of tensors, a map, or a list of maps. A map is two vectors
+// of equal length: its values, and their keys (i64 or string), which are distinct.
 struct SequenceValue {
   DType dtype = DType::kUndefined;
   std::vector<Tensor> items;
+  DType key = DType::kUndefined;  // of maps: the type of their keys
+  std::vector<Tensor> keys;       // of maps: for every item its keys
+  bool is_map = false;            // one map, in items[0] and keys[0]
+
+  static SequenceValue Map(Tensor keys, Tensor values);
+  Type type() const {
+    return {is_map ? Type::Kind::kMap : Type::Kind::kSequence, dtype, false, {}, key};
+  }
 };
+
+// kInvalidArgument when it is a map or a list of maps.
+Status NeedTensors(const SequenceValue& s);
 
 // What a kernel or a reference sees while it runs.
 class RunContext {
@@ -46,8 +58,7 @@ class RunContext {
   // sub-graphs.
   virtual Result<Tensor> TakeInput(int i) = 0;
   virtual Status SetOutput(int output, Tensor t) = 0;
-  virtual const SequenceValue* sequence(
-      int i) const = 0;  // nullptr when the input is not a sequence
+  virtual const SequenceValue* sequence(int i) const = 0;  // nullptr when the input is a tensor
   virtual Status SetSequence(int output, SequenceValue s) = 0;
   virtual SubgraphRunner* subgraph(int branch) = 0;
   virtual void* scratch() = 0;  // Kernel::scratch_bytes() bytes, 64-byte aligned
@@ -56,8 +67,8 @@ class RunContext {
   virtual int threads() const = 0;
 };
 
-// A value on its way into or out of a run: a tensor, a sequence, or nothing (an optional without a
-// value).
+// A value on its way into or out of a run: a tensor, a sequence or map, or nothing (an optional
+// without a value).
 struct RunValue {
   Tensor tensor;
   std::shared_ptr<const SequenceValue> sequence;

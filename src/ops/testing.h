@@ -132,9 +132,7 @@ struct TestInput {
 
 inline Type TypeOf(const TestInput& in) {
   if (!in.sequence) return Type::Of(in.tensor.dtype(), in.tensor.dims());
-  Type t = Type::Unranked(in.sequence->dtype);
-  t.kind = Type::Kind::kSequence;
-  return t;
+  return in.sequence->type();
 }
 
 // Inference over given types; values are what the caller says is known.

@@ -10,13 +10,13 @@ namespace dunlin {
 
 namespace {
 Type TypeOf(const RunValue& v) {
-  if (v.sequence) return Type{Type::Kind::kSequence, v.sequence->dtype, false, {}};
+  if (v.sequence) return v.sequence->type();
   if (!v.tensor.defined()) return Type{Type::Kind::kOptional, DType::kUndefined, false, {}};
   return Type::Of(v.tensor.dtype(), v.tensor.dims());
 }
 Type TypeOf(const RunInput& v) {
   if (v.view != nullptr) return Type::Of(v.view->dtype, v.view->dims);
-  if (v.sequence != nullptr) return Type{Type::Kind::kSequence, (*v.sequence)->dtype, false, {}};
+  if (v.sequence != nullptr) return (*v.sequence)->type();
   return Type{Type::Kind::kOptional, DType::kUndefined, false, {}};
 }
 // Without building a Type: this runs for every input of every run.

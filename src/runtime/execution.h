@@ -14,7 +14,7 @@ namespace dunlin {
 
 // An input of a run, borrowed for its duration.
 struct RunInput {
-  const TensorView* view = nullptr;  // row-major; nullptr: a sequence or nothing
+  const TensorView* view = nullptr;  // row-major; nullptr: a sequence, a map or nothing
   const std::shared_ptr<const SequenceValue>* sequence = nullptr;
 };
 

@@ -228,11 +228,14 @@ Status CheckIo(const ModelConfig& config, const Io& io, std::string_view kind,
                   "dimension, got {} for '{}'",
                   kind, d, io.name());
   }
-  if (port->sequence || ToConfigType(port->dtype) == inference::TYPE_INVALID) {
+  const bool maps = port->key != DType::kUndefined;
+  if (port->sequence || maps || ToConfigType(port->dtype) == inference::TYPE_INVALID) {
     return Fail(Code::kUnimplemented,
                 "{} '{}' of model '{}' is a {}, which the protocol cannot carry", kind, io.name(),
                 model,
-                port->sequence ? "sequence" : fmt::format("tensor of {}", DTypeName(port->dtype)));
+                port->sequence ? "sequence"
+                : maps         ? "map"
+                               : fmt::format("tensor of {}", DTypeName(port->dtype)));
   }
   if (FromConfigType(io.data_type()) != port->dtype) {
     return Fail(Code::kInvalidArgument,

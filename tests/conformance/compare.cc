@@ -18,6 +18,8 @@ std::string KindName(const Value& v) {
       return std::string(DTypeName(v.tensor.dtype())) + ToString(v.tensor.dims());
     case Value::Kind::kSequence:
       return fmt::format("a sequence of {}", v.sequence.size());
+    case Value::Kind::kMap:
+      return fmt::format("a map of {}", v.tensor.count());
   }
   return "?";
 }

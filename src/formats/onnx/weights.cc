@@ -362,9 +362,20 @@ Result<Type> ReadType(const onnx::TypeProto& t, SymbolTable& symbols) {
     p = &p->optional_type().elem_type();
   }
   if (p->has_sequence_type()) p = &p->sequence_type().elem_type();
+  if (p->has_map_type()) {
+    const auto& map = p->map_type();
+    out.key = TRY(ReadDType(map.key_type()));
+    if (!IsInteger(out.key) && out.key != DType::kString)
+      return Fail(Code::kInvalidArgument, "a map with keys of {}", DTypeName(out.key));
+    if (!map.value_type().has_tensor_type())
+      return Fail(Code::kUnimplemented, "maps to anything but numbers and strings");
+    out.dtype = TRY(ReadDType(map.value_type().tensor_type().elem_type()));
+    if (out.kind == Type::Kind::kTensor) out.kind = Type::Kind::kMap;
+    return out;
+  }
   if (!p->has_tensor_type()) {
     if (p->value_case() == onnx::TypeProto::VALUE_NOT_SET) return out;
-    return Fail(Code::kUnimplemented, "map and sparse tensor types are not supported");
+    return Fail(Code::kUnimplemented, "sparse tensor types are not supported");
   }
   const auto& tensor = p->tensor_type();
   if (tensor.elem_type() != 0) out.dtype = TRY(ReadDType(tensor.elem_type()));

@@ -19,7 +19,7 @@ Result<std::vector<Type>> InferBody(InferContext& ctx, std::vector<Type>& formal
   const std::vector<Type> initial(formal.begin() + long(first),
                                   formal.begin() + long(first + count));
   for (size_t i = 0; i < count; ++i)
-    formal[first + i] = Type{initial[i].kind, initial[i].dtype, false, {}};
+    formal[first + i] = Type{initial[i].kind, initial[i].dtype, false, {}, initial[i].key};
   std::vector<Type> out;
   // Round 0 assumes nothing; what it finds holds always, so round 1 may assume it.
   for (int round = 0; round < 2; ++round) {
@@ -325,10 +325,12 @@ struct SequenceMap {
     for (int i = 0; i < ctx.input_count(); ++i) inputs.push_back(TRY(TakeValue(ctx, i)));
     if (!inputs[0].sequence) return Fail(Code::kInvalidArgument, "input 0 is not a sequence");
     const size_t length = inputs[0].sequence->items.size();
-    for (const RunValue& v : inputs)
+    for (const RunValue& v : inputs) {
+      if (v.sequence) TRY(NeedTensors(*v.sequence));
       if (v.sequence && v.sequence->items.size() != length)
         return Fail(Code::kInvalidArgument, "sequences of {} and {} items", length,
                     v.sequence->items.size());
+    }
     std::vector<SequenceValue> outputs;
     outputs.resize(size_t(ctx.output_count()));
     for (size_t at = 0; at < length; ++at) {

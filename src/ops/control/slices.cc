@@ -36,7 +36,9 @@ Result<Type> Merge(const Type& a, const Type& b, std::string_view what) {
   else if (a.kind != b.kind)
     return Fail(Code::kInvalidArgument, "{} is {} on one way and {} on another", what, ToString(a),
                 ToString(b));
-  if ((b.dtype != DType::kUndefined && t.dtype != b.dtype))
+  if (t.key == DType::kUndefined) t.key = b.key;
+  if ((b.dtype != DType::kUndefined && t.dtype != b.dtype) ||
+      (b.key != DType::kUndefined && t.key != b.key))
     return Fail(Code::kInvalidArgument, "{} is {} on one way and {} on another", what, ToString(a),
                 ToString(b));
   t.ranked = a.ranked && b.ranked && a.dims.size() == b.dims.size();

@@ -16,12 +16,16 @@ Type SequenceOf(Type element) {
 Status NeedSequence(InferContext& ctx, int i) {
   const Type& t = ctx.input(i);
   // An optional may hold one, and so may a value of which nothing is known.
-  if (t.kind != Type::Kind::kTensor || (!t.ranked && t.dtype == DType::kUndefined)) return {};
-  return Fail(Code::kInvalidArgument, "input {} is {}, not a sequence", i, ToString(ctx.input(i)));
+  const bool tensor = t.kind == Type::Kind::kTensor && (t.ranked || t.dtype != DType::kUndefined);
+  if (!tensor && t.key == DType::kUndefined) return {};
+  return Fail(Code::kInvalidArgument, "input {} is {}, not a sequence of tensors", i, ToString(t));
 }
 
 Result<const SequenceValue*> SequenceInput(RunContext& ctx, int i) {
-  if (const SequenceValue* s = ctx.sequence(i)) return s;
+  if (const SequenceValue* s = ctx.sequence(i)) {
+    TRY(NeedTensors(*s));
+    return s;
+  }
   return Fail(Code::kInvalidArgument, "input {} is not a sequence", i);
 }
 
