@@ -173,6 +173,34 @@ class Run(Case):
         self.assertEqual(npy(self.folder / "s.0.npy"), ("<i8", (1,), struct.pack("<q", 7)))
         self.assertEqual(npy(self.folder / "s.1.npy"), ("<i8", (1,), struct.pack("<q", -8)))
 
+    def test_maps_are_printed_and_written_as_json(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("ZipMap", ["x"], ["z"], domain="ai.onnx.ml",
+                       attributes=[onnx.strings("classlabels_strings", ["no", "yes"])])],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, ["n", 2]))],
+            [onnx.value("z", onnx.block(4, onnx.block(1, onnx.map_type(onnx.STRING, onnx.FLOAT))))]))
+        x = self.file("x.npy", npy_bytes("<f4", (2, 2), struct.pack("<4f", 0.25, 0.75, 1, float("nan"))))
+        self.assertEqual(self.succeeds("run", path, "--input", x),
+                         'z: sequence of 2 maps\n  [0] {"no": 0.25, "yes": 0.75}\n  [1] {"no": 1, "yes": nan}\n')
+        self.succeeds("run", path, "--input", x, "--output-dir", self.folder)
+        self.assertEqual(json.loads((self.folder / "z.json").read_text()),
+                         [{"no": 0.25, "yes": 0.75}, {"no": 1.0, "yes": None}])
+        self.assertIn("map(string,f32)", self.succeeds("inspect", path))
+
+    def test_a_map_is_read_from_json(self):
+        path = self.file("m.onnx", onnx.model(
+            [onnx.node("DictVectorizer", ["m"], ["y"], domain="ai.onnx.ml",
+                       attributes=[onnx.strings("string_vocabulary", ["a", "c", "b", "z"])])],
+            [onnx.value("m", onnx.map_type(onnx.STRING, onnx.INT64))],
+            [onnx.value("y", onnx.tensor_type(onnx.INT64, [1, 4]))]))
+        for text in ['{"a": 4, "c": 8}', '[["c", 8], ["a", 4]]']:
+            self.succeeds("run", path, "--input", f"m={self.file('m.json', text)}", "--output-dir", self.folder)
+            self.assertEqual(npy(self.folder / "y.npy"), ("<i8", (1, 4), struct.pack("<4q", 4, 8, 0, 0)))
+        for text in ['{"a": 0.5}', "[4, 8]", '{"a": 4, "a": 5}', "{"]:
+            self.fails(INPUT, "m", "run", path, "--input", f"m={self.file('m.json', text)}")
+        self.fails(INPUT, "input 'm' is a map; give it with --input m=FILE.json", "run", path)
+        self.fails(INPUT, "which only 'dunlin run' can give", "bench", path)
+
     def test_an_output_that_cannot_be_written_is_a_failure(self):
         self.fails(FAILURE, "cannot make the folder", "run", TINY, "--output-dir", "/dev/null/x")
         with open("/dev/full", "wb") as full:

@@ -1,6 +1,6 @@
 """Writes tiny ONNX models as bytes, wrong ones too, with nothing but the standard library."""
 
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, STRING = 1, 7, 8
 
 
 def varint(n):
@@ -34,9 +34,19 @@ def sequence_type(dtype, dims):
     return block(4, block(1, tensor_type(dtype, dims)))
 
 
-def node(op, inputs, outputs, name="", domain=""):
+def map_type(key, value):
+    return block(5, number(1, key) + block(2, block(1, number(1, value))))
+
+
+def strings(name, values):
+    """An attribute."""
+    return block(1, name) + b"".join(block(9, v) for v in values) + number(20, 8)
+
+
+def node(op, inputs, outputs, name="", domain="", attributes=()):
     body = b"".join(block(1, i) for i in inputs) + b"".join(block(2, o) for o in outputs)
-    return body + block(3, name or op) + block(4, op) + (block(7, domain) if domain else b"")
+    body += block(3, name or op) + block(4, op) + b"".join(block(5, a) for a in attributes)
+    return body + (block(7, domain) if domain else b"")
 
 
 def model(nodes, inputs, outputs, opset=13):
