@@ -235,8 +235,8 @@ struct WrittenModel {
   ExportReport file;
   OptimizationReport optimization;
 };
-// Reads the model file `from` and writes it to `to` as standard ONNX: what depends on constants only
-// computed, what does nothing left out, equal nodes merged, scales and pads folded into
+// Reads the model file `from` and writes it to `to` as standard ONNX: what depends on constants
+// only computed, what does nothing left out, equal nodes merged, scales and pads folded into
 // convolutions. Other engines can load it and give the same answers. `to` must not be a file that
 // the model is read from. Errors: those of Model::Load and ExportOnnx (formats/onnx.h).
 Result<WrittenModel> WriteOptimized(const std::string& from, const std::string& to,

@@ -24,7 +24,7 @@ struct ImportedModel {
   std::vector<DeclaredPort> inputs, outputs;    // parallel to the graph's
   std::vector<DeclaredPort> defaults;           // inputs that have an initializer, as constants
   std::map<std::string, std::string> metadata;  // producer, opset, ir_version, the model's own keys
-  std::vector<std::string> external_files;  // that weights lie in, as paths
+  std::vector<std::string> external_files;      // that weights lie in, as paths
 };
 
 struct ImportOptions {
@@ -44,10 +44,10 @@ Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_p
                                  const ImportOptions& options = {});
 
 // ONNX out: writes a model's graph, which may have been transformed since it was read, with weights
-// streamed from where they lie. Operators that the opset has not, or that are our own, become others
-// that mean the same. Errors: kUnimplemented naming the nodes, and the least opset, of what the
-// opset cannot express; kFailedPrecondition or kResourceExhausted when a file cannot be written;
-// kCancelled.
+// streamed from where they lie. Operators that the opset has not, or that are our own, become
+// others that mean the same. Errors: kUnimplemented naming the nodes, and the least opset, of what
+// the opset cannot express; kFailedPrecondition or kResourceExhausted when a file cannot be
+// written; kCancelled.
 Result<ExportReport> ExportOnnx(const ImportedModel& model, const std::string& path,
                                 const ExportOptions& options);
 // The same as the bytes of one file, all weights in it.

@@ -370,8 +370,8 @@ struct Importer {
       const auto type = ReadType(i.type(), graph->symbols());
       TRY(scope.Define(
           i.name(),
-          graph->AddInput(i.name(), type ? Type{type->kind, type->dtype, false, {}, type->key}
-                                         : Type{})));
+          graph->AddInput(i.name(),
+                          type ? Type{type->kind, type->dtype, false, {}, type->key} : Type{})));
     }
     // What another branch reads may be defined here under the same name.
     const std::vector<std::string> names = FreeNames(proto);
