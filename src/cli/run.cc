@@ -33,9 +33,9 @@ Status Run(const RunCommand& command, Stage& stage) {
   options.fed_defaults = NamedPorts(model->default_inputs(), command.inputs);
   if (!options.fed_defaults.empty()) model = TRY(Model::Load(command.model, options));
   stage = Stage::kInput;
-  InputOptions options = command.inputs;
-  options.maps = true;
-  const Inputs inputs = TRY(MakeInputs(model->inputs(), options));
+  InputOptions given = command.inputs;
+  given.maps = true;
+  const Inputs inputs = TRY(MakeInputs(model->inputs(), given));
   for (const std::string& note : inputs.notes) fmt::print(stderr, "{}\n", note);
   const std::vector<NamedValue> values = AllOf(inputs);
   TRY(model->CheckInputs(values));

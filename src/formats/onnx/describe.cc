@@ -69,8 +69,7 @@ struct Describer {
 std::vector<const OnnxNode*> OnnxDescription::Missing() const {
   std::vector<const OnnxNode*> missing;
   for (const OnnxNode& n : nodes)
-    if (!(n.domain.empty() && n.op == "Constant") &&
-        FindOp(onnx_import::InternalName(n.op), n.domain) == nullptr)
+    if (!(n.domain.empty() && n.op == "Constant") && !onnx_import::IsKnownOperator(n.op, n.domain))
       missing.push_back(&n);
   return missing;
 }
@@ -83,8 +82,8 @@ int OnnxDescription::Opset(const std::string& domain) const {
 Result<OnnxDescription> DescribeOnnx(std::span<const std::byte> bytes) {
   const auto stripped = TRY(onnx_import::StripWeights(bytes));
   onnx::ModelProto model;
-  if (stripped.message.size() > size_t{0x7fffffff} ||
-      !model.ParseFromArray(stripped.message.data(), int(stripped.message.size())))
+  if (stripped.size() > size_t{0x7fffffff} ||
+      !model.ParseFromArray(stripped.data(), int(stripped.size())))
     return Fail(Code::kInvalidArgument,
                 "not an ONNX model, or a damaged one: the protobuf message cannot be parsed");
   return onnx_import::Describer{model}.Describe();

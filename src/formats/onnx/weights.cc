@@ -236,8 +236,9 @@ Status FillTyped(const onnx::TensorProto& t, const Tensor& out, int64_t count) {
   };
   if (IsNarrow(out.dtype())) {  // a byte of storage in each entry
     if (t.int32_data_size() != out.bytes())
-      return Fail(Code::kInvalidArgument, "tensor '{}' of {} elements has {} bytes of data, not {}",
-                  t.name(), count, t.int32_data_size(), out.bytes());
+      return Fail(Code::kInvalidArgument,
+                  "tensor '{}' {}{} needs {} bytes of data, the file holds {}", t.name(),
+                  DTypeName(out.dtype()), ToString(out.dims()), out.bytes(), t.int32_data_size());
     for (int i = 0; i < t.int32_data_size(); ++i)
       out.raw()[i] = std::byte(uint8_t(t.int32_data(i)));
     return {};
