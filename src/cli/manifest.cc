@@ -1,5 +1,6 @@
 #include "cli/manifest.h"
 
+#include <fmt/ranges.h>
 #include <simdjson.h>
 
 #include <algorithm>
@@ -56,19 +57,35 @@ bool IsSha256(std::string_view text) {
          });
 }
 
+// "from": the path of the file, or the paths of its parts.
+Result<std::vector<std::string>> ParseParts(Json file) {
+  simdjson::dom::array list;
+  if (file["from"].get(list) != simdjson::SUCCESS)
+    return std::vector<std::string>{TRY(Text(file, "from"))};
+  std::vector<std::string> parts;
+  for (const Json json : list) {
+    std::string_view part;
+    if (json.get(part) != simdjson::SUCCESS) break;
+    parts.emplace_back(part);
+  }
+  if (parts.empty() || parts.size() != list.size())
+    return Fail(Code::kInvalidArgument, "manifest: 'from' is neither a text nor a list of texts");
+  return parts;
+}
+
 Result<SampleFile> ParseFile(Json json) {
   SampleFile file;
-  file.from = TRY(Text(json, "from"));
+  file.from = TRY(ParseParts(json));
   file.to = TRY(Text(json, "to"));
   file.sha256 = TRY(Text(json, "sha256"));
-  if (!IsSafePath(file.from) || !IsSafePath(file.to))
+  if (!std::ranges::all_of(file.from, IsSafePath) || !IsSafePath(file.to))
     return Fail(Code::kInvalidArgument, "manifest: '{}' or '{}' is not a plain relative path",
-                file.from, file.to);
+                fmt::join(file.from, "', '"), file.to);
   if (!IsSha256(file.sha256))
     return Fail(Code::kInvalidArgument,
-                "manifest: the sha256 of '{}' is not 64 lower-case hexadecimal digits", file.from);
+                "manifest: the sha256 of '{}' is not 64 lower-case hexadecimal digits", file.to);
   if (json["bytes"].get(file.bytes) != simdjson::SUCCESS || file.bytes < 0)
-    return Fail(Code::kInvalidArgument, "manifest: '{}' has no size in bytes", file.from);
+    return Fail(Code::kInvalidArgument, "manifest: '{}' has no size in bytes", file.to);
   return file;
 }
 

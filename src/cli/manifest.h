@@ -12,7 +12,8 @@
 namespace dunlin::cli {
 
 struct SampleFile {
-  std::string from;    // path inside the package
+  // Paths inside the package: the file, or its parts in order.
+  std::vector<std::string> from;
   std::string to;      // path inside the model's folder: "1/model.onnx"
   std::string sha256;  // of the file, lower-case hexadecimal
   int64_t bytes = 0;

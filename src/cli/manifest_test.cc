@@ -46,6 +46,20 @@ TEST(Manifest, AcceptsPinnedPackagesOfBothForms) {
   EXPECT_EQ(Message(With("m", "@scope/pack@0.0.31", "a", "b", kSha)), "(accepted)");
 }
 
+TEST(Manifest, AFileMayComeInParts) {
+  std::string json = With("m", "p@1", "PARTS", "1/model.onnx", kSha);
+  const auto parts = [&](const std::string& list) {
+    std::string text = json;
+    return text.replace(text.find("\"PARTS\""), 7, list);
+  };
+  const auto manifest = ParseManifest(parts(R"(["a", "b/c"])"));
+  ASSERT_TRUE(manifest) << manifest.error().message;
+  EXPECT_EQ(manifest->models[0].files[0].from, (std::vector<std::string>{"a", "b/c"}));
+  EXPECT_THAT(Message(parts("[]")), HasSubstr("list of texts"));
+  EXPECT_THAT(Message(parts(R"(["a", 1])")), HasSubstr("list of texts"));
+  EXPECT_THAT(Message(parts(R"(["a", "../b"])")), HasSubstr("relative path"));
+}
+
 TEST(Manifest, NothingLeavesTheRepository) {
   for (const char* path : {"../x", "a/../b", "/etc/passwd", "a//b", "", ".hidden", "-rf", "a/-b"}) {
     EXPECT_THAT(Message(With("m", "p@1", "a", path, kSha)), HasSubstr("relative path")) << path;

@@ -27,6 +27,7 @@ class Case:
     steps: Callable  # (peer) → list of {input: array or Carried}; peer(model, inputs) runs the other engine
     means: Optional[Callable] = None
     label: str = ""
+    same_as: str = ""  # an earlier case: another export of the same network, whose answers must be these
 
     @property
     def name(self):
@@ -113,7 +114,7 @@ def probabilities(steps):
     return "p " + " ".join(f"{value:.2f}" for value in values)
 
 
-def voice(model, states, rate=True, context=0):
+def voice(model, states, rate=True, context=0, same_as=""):
     """states: (input, output, extents) of what is carried from chunk to chunk."""
     def steps(peer):
         for i, chunk in enumerate(voice_sound(context)):
@@ -123,7 +124,7 @@ def voice(model, states, rate=True, context=0):
             for name, output, dims in states:
                 step[name] = Carried(output) if i else np.zeros(dims, np.float32)
             yield step
-    return Case(model, steps, probabilities)
+    return Case(model, steps, probabilities, same_as=same_as)
 
 
 def silero_cases():
@@ -132,10 +133,10 @@ def silero_cases():
     yield voice("silero_vad_v4", cells)
     yield voice("silero_vad_v5", state)
     yield voice("silero_vad_v6", state, context=CONTEXT)
-    yield voice("silero_vad_jj", state, context=CONTEXT)
-    yield voice("silero_vad_16k_op15", state, context=CONTEXT)
-    yield voice("silero_vad_half", state, rate=False)
-    yield voice("silero_vad_op18_ifless", state, context=CONTEXT)
+    for model in ("silero_vad_jj", "silero_vad_16k_op15", "silero_vad_op18_ifless"):
+        yield voice(model, state, context=CONTEXT, same_as="silero_vad_v6")
+    yield voice("silero_vad_half", state, rate=False, same_as="silero_vad_v5")
+
 
 
 # --- wake words: sound → mel spectrum → embedding → heads -----------------------------------------------------------------

@@ -114,6 +114,7 @@ class Comparison:
         self.peer = Peer("ONNX Runtime", ["node", ROOT / "tools/ort_worker.mjs", *words])
         self.plain_peer = Peer("ONNX Runtime as written", [*self.peer.command, "--optimisation", "disabled"])
         self.dunlin = Dunlin("Dunlin", [dunlin, "run", *words])
+        self.answers = {}  # our own, by case
 
     def path(self, model):
         return self.models / model / "1" / "model.onnx"
@@ -142,7 +143,20 @@ class Comparison:
         except EngineError as error:
             return {**row, "problem": f"Dunlin: {error}"}
         self.judge(case, row, got, want)
+        self.answers[case.name] = got
+        if case.same_as in self.answers and not row["problem"]:
+            self.compare_exports(case, row, got)
         return row
+
+    def compare_exports(self, case, row, got):
+        """Exports of one network: the outputs that both name."""
+        other = self.answers[case.same_as]
+        common = [{name: step[name] for name in step if name in other[0]} for step in got]
+        worst = max((compare(ours, theirs) for _, ours, theirs in places(other, common)),
+                    key=lambda result: result.get("rel", float("inf")))
+        if worst.get("rel", float("inf")) > BOUND:
+            row["problem"] = f"Dunlin: differs from {case.same_as}: {worst.get('problem') or worst['rel']}"
+        row["means"] += f"; as {case.same_as}"
 
     def judge(self, case, row, got, want):
         for place, ours, theirs in places(got, want):
