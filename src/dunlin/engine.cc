@@ -371,7 +371,7 @@ Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
   std::map<const void*, std::pair<int64_t, int64_t>> weights;  // each once: (elements, bytes)
   for (const Slot& s : plan->slots)
     if (s.kind == Slot::Kind::kConstant)
-      weights[s.constant.source()] = {s.constant.count(), s.constant.bytes()};
+      weights[s.constant.origin()] = {s.constant.count(), s.constant.bytes()};
   for (const auto& [data, size] : weights) {
     r.parameters += size.first;
     r.parameter_bytes += size.second;

@@ -22,7 +22,8 @@ class Cache final : public PackedWeights {
                      const std::function<Result<Tensor>(const Tensor&)>& pack) override {
     std::lock_guard lock(mutex_);
     const auto key =
-        std::make_pair(static_cast<const void*>(weight.source()), recipe + ToString(weight.dims()));
+        std::make_pair(static_cast<const void*>(weight.origin()),
+                       recipe + std::string(DTypeName(weight.dtype())) + ToString(weight.dims()));
     const auto it = packed_.find(key);
     if (it != packed_.end()) return it->second.second;
     Tensor t = TRY(pack(TRY(Readable(weight))));
@@ -58,7 +59,7 @@ class Cache final : public PackedWeights {
   // Bytes that one thread brings in or gives back at a time.
   static constexpr int64_t kPart = int64_t{1} << 18;
 
-  // The weight, or a passing copy where its bytes lie at an address that its type cannot have.
+  // The weight, or a passing copy where reading it would make a lasting one.
   Result<Tensor> Readable(const Tensor& weight) {
     const auto bytes = size_t(weight.bytes());
     const bool mapped = Buffer::FileOf(weight.buffer()) != nullptr;
@@ -74,8 +75,10 @@ class Cache final : public PackedWeights {
       staging_ = TRY(Buffer::Allocate(bytes));
     }
     ParallelFor(int64_t(bytes), kPart, [&](int64_t begin, int64_t end) {
-      if (mapped) Populate(weight.source() + begin, size_t(end - begin));
-      std::memcpy(staging_->data() + begin, weight.source() + begin, size_t(end - begin));
+      const Buffer& b = *weight.buffer();
+      const size_t from = weight.offset() + size_t(begin), to = weight.offset() + size_t(end);
+      if (mapped) Populate(b.origin(from), size_t(b.origin(to) - b.origin(from)));
+      b.CopyTo(staging_->data() + begin, from, to - from);
     });
     return Tensor::Over(weight.dtype(), weight.dims(), staging_);
   }

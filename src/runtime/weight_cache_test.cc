@@ -106,5 +106,20 @@ TEST(WeightCache, PacksFromAnyAddressWhateverTheNumberOfThreads) {
   }
 }
 
+TEST(WeightCache, PacksHalvesWithoutALastingWideCopy) {
+  const Tensor a = Numbers(300001);
+  const Tensor half = *Convert(a, DType::kBF16);
+  const Tensor wide = Widened(half);
+  ThreadPool two(2);
+  const auto cache = MakeWeightCache(&two);
+  const auto packed = cache->Get(wide, "r", Copy);
+  ASSERT_TRUE(packed.has_value());
+  for (const int64_t i : {0, 1, 65535, 65536, 300000})
+    EXPECT_EQ(packed->as<float>()[i], float(half.as<BFloat16>()[i])) << i;
+  EXPECT_TRUE(wide.buffer()->unaligned());
+  // The same bytes as another type are another weight.
+  EXPECT_EQ(cache->Get(half, "r", Copy)->dtype(), DType::kBF16);
+}
+
 }  // namespace
 }  // namespace dunlin

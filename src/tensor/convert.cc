@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "tensor/half-inl.h"
 #include "tensor/tensor.h"
 
 namespace dunlin {
@@ -9,15 +10,24 @@ namespace {
 
 template <class To, class From>
 To ConvertOne(From v) {
-  if constexpr (kIsHalf<From>) {
+  if constexpr (std::is_same_v<From, Half>) {
+    return ConvertOne<To>(FloatOfHalf(v.bits));
+  } else if constexpr (kIsHalf<From>) {
     return ConvertOne<To>(float(v));
   } else if constexpr (std::is_same_v<To, bool>) {
     return v != From(0);
   } else if constexpr (kIsHalf<To>) {
+    float f;
     if constexpr (std::is_same_v<From, float>)
-      return To(v);
+      f = v;
     else
-      return To(RoundToOdd(double(v)));
+      f = RoundToOdd(double(v));
+    To to(0.0f);
+    if constexpr (std::is_same_v<To, Half>)
+      to.bits = HalfOf(f);
+    else
+      to = To(f);
+    return to;
   } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
     if (v >= From(0x1p63) && v < From(0x1p64)) return static_cast<To>(static_cast<uint64_t>(v));
     if (!(v >= From(-0x1p63) && v < From(0x1p63)))
@@ -94,6 +104,11 @@ Result<Tensor> Convert(const Tensor& t, DType to) {
   const Status s = ConvertElements(t.dtype(), t.raw(), to, out.raw(), 0, t.count());
   if (!s) return Fail(s.error());
   return out;
+}
+
+Tensor Widened(const Tensor& t) {
+  return Tensor::Over(DType::kF32, t.dims(),
+                      Buffer::Widened(t.buffer(), t.offset(), t.dtype(), size_t(t.count())));
 }
 
 Result<std::vector<int64_t>> ToInts(const Tensor& t) {

@@ -1,5 +1,7 @@
 #include "tensor/dtype.h"
 
+#include "tensor/half-inl.h"
+
 namespace dunlin {
 namespace {
 struct Row {
@@ -46,29 +48,7 @@ Result<DType> ParseDType(std::string_view name) {
   return Fail(Code::kInvalidArgument, "no element type is called '{}'", name);
 }
 
-Half::Half(float v) {
-  const uint32_t u = std::bit_cast<uint32_t>(v);
-  const uint32_t sign = (u >> 16) & 0x8000u;
-  const uint32_t mag = u & 0x7fffffffu;
-  if (mag > 0x7f800000u) {
-    bits = uint16_t(sign | 0x7e00u | ((mag >> 13) & 0x3ffu));
-  } else if (mag >= 0x477ff000u) {  // rounds to 65536 or above
-    bits = uint16_t(sign | 0x7c00u);
-  } else if (mag >= 0x38800000u) {  // normal: rebias, round to nearest even
-    bits = uint16_t(sign | ((mag - 0x38000000u + 0xfffu + ((mag >> 13) & 1)) >> 13));
-  } else {  // subnormal: adding 0.5 leaves the rounded value in the low mantissa bits
-    const float m = std::bit_cast<float>(mag) + 0.5f;
-    bits = uint16_t(sign | (std::bit_cast<uint32_t>(m) - 0x3f000000u));
-  }
-}
-
-Half::operator float() const {
-  const uint32_t sign = uint32_t(bits & 0x8000u) << 16;
-  const uint32_t mag = bits & 0x7fffu;
-  if (mag >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((mag & 0x3ffu) << 13));
-  if (mag >= 0x400u) return std::bit_cast<float>(sign | ((mag << 13) + 0x38000000u));
-  const float f = float(mag) * 0x1p-24f;
-  return std::bit_cast<float>(std::bit_cast<uint32_t>(f) | sign);
-}
+Half::Half(float v) : bits(HalfOf(v)) {}
+Half::operator float() const { return FloatOfHalf(bits); }
 
 }  // namespace dunlin

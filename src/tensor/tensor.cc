@@ -148,11 +148,42 @@ std::shared_ptr<Buffer> Buffer::Unaligned(std::shared_ptr<Buffer> file, size_t o
   return b;
 }
 
+std::shared_ptr<Buffer> Buffer::Widened(std::shared_ptr<Buffer> narrow, size_t offset, DType type,
+                                        size_t count) {
+  const auto bytes = size_t(ByteSize(type, int64_t(count)));
+  DUNLIN_CHECK(offset <= narrow->bytes() && bytes <= narrow->bytes() - offset,
+               "numbers the buffer does not have");
+  auto* const from = const_cast<std::byte*>(narrow->source()) + offset;
+  auto b = std::shared_ptr<Buffer>(new Buffer(Kind::kUnaligned, from, count * sizeof(float)));
+  b->file_ = std::move(narrow);
+  b->file_offset_ = offset;
+  b->narrow_ = type;
+  return b;
+}
+
+void Buffer::CopyTo(std::byte* to, size_t offset, size_t bytes) const {
+  if (!widened() || copied_.load()) {
+    if (bytes > 0) std::memcpy(to, source() + offset, bytes);
+    return;
+  }
+  // By way of an aligned place: the numbers may lie anywhere.
+  constexpr size_t kStep = 1024;
+  alignas(kAlignment) uint16_t narrow[kStep];
+  const size_t end = (offset + bytes) / sizeof(float);
+  for (size_t i = offset / sizeof(float); i < end; i += kStep) {
+    const size_t n = std::min(kStep, end - i);
+    std::memcpy(narrow, data_ + i * sizeof(uint16_t), n * sizeof(uint16_t));
+    const Status s = ConvertElements(narrow_, narrow, DType::kF32,
+                                     to + (i * sizeof(float) - offset), 0, int64_t(n));
+    DUNLIN_CHECK(s.has_value(), "only numbers are widened");
+  }
+}
+
 std::byte* Buffer::AlignedCopy() const {
   std::call_once(once_, [&] {
     auto copy = Allocate(bytes_);
     if (!copy) throw std::bad_alloc();
-    if (bytes_ > 0) std::memcpy((*copy)->data(), data_, bytes_);
+    CopyTo((*copy)->data(), 0, bytes_);
     copy_ = std::move(*copy);
     copied_.store(true);
   });
@@ -166,6 +197,7 @@ std::shared_ptr<const Buffer> Buffer::FileOf(const std::shared_ptr<Buffer>& buff
 }
 
 void Buffer::ReleasePages(size_t offset, size_t bytes) const {
+  if (widened()) offset /= 2, bytes = (bytes + 1) / 2;
   if (kind_ == Kind::kUnaligned) return file_->ReleasePages(file_offset_ + offset, bytes);
   if (kind_ != Kind::kMapped) return;
   // With what a fault brings in around a byte (64 KiB by default). The map is read-only: what is

@@ -68,6 +68,10 @@ class Buffer {
   // source() does not.
   static std::shared_ptr<Buffer> Unaligned(std::shared_ptr<Buffer> file, size_t offset,
                                            size_t bytes);
+  // `count` numbers of type f16 or bf16 at `offset` of a buffer, as f32. They are converted the
+  // first time data() is called, as Unaligned's are copied; until then they take no memory.
+  static std::shared_ptr<Buffer> Widened(std::shared_ptr<Buffer> narrow, size_t offset, DType type,
+                                         size_t count);
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -75,7 +79,11 @@ class Buffer {
   std::byte* data() const { return kind_ == Kind::kUnaligned ? AlignedCopy() : data_; }
   size_t bytes() const { return bytes_; }
   // The same bytes, at any address: to be read by memcpy.
-  const std::byte* source() const { return data_; }
+  const std::byte* source() const { return widened() ? AlignedCopy() : data_; }
+  // Where byte `offset` comes from: equal for equal bytes of one file, and no reason for a copy.
+  const std::byte* origin(size_t offset) const { return data_ + (widened() ? offset / 2 : offset); }
+  // Writes bytes [offset, offset + bytes), of whole elements, without making a lasting copy.
+  void CopyTo(std::byte* to, size_t offset, size_t bytes) const;
   // Whether data() would make a copy first.
   bool unaligned() const { return kind_ == Kind::kUnaligned && !copied_.load(); }
   // Nobody will read these bytes soon: where they are mapped from a file, memory gives them back.
@@ -87,16 +95,19 @@ class Buffer {
   enum class Kind : uint8_t { kHeap, kPages, kStrings, kMapped, kBorrowed, kUnaligned };
   Buffer(Kind kind, std::byte* data, size_t bytes) : kind_(kind), data_(data), bytes_(bytes) {}
   std::byte* AlignedCopy() const;
+  bool widened() const { return narrow_ != DType::kUndefined; }
   Kind kind_;
   std::byte* data_;
   size_t bytes_;
   std::shared_ptr<const void> owner_;
-  // Of kUnaligned: the file, where the bytes stand in it, and the copy once it is made.
+  // Of kUnaligned: the file, where the bytes stand in it, the copy once it is made, and what type
+  // the file has them in if it is narrower.
   std::shared_ptr<Buffer> file_;
   size_t file_offset_ = 0;
   mutable std::once_flag once_;
   mutable std::atomic<bool> copied_{false};
   mutable std::shared_ptr<Buffer> copy_;
+  DType narrow_ = DType::kUndefined;
 };
 
 // Always row-major. Cheap to copy: copies share the buffer.
@@ -153,8 +164,10 @@ class Tensor {
   }
   TensorView view() const { return {dtype_, Layout::kRowMajor, dims_, raw()}; }
   const std::shared_ptr<Buffer>& buffer() const { return buffer_; }
-  // The same bytes, at any address: to be read by memcpy. Never makes a copy, as raw() may.
+  // The same bytes, at any address: to be read by memcpy. Makes fewer copies than raw() may.
   const std::byte* source() const { return buffer_ ? buffer_->source() + offset_ : nullptr; }
+  // Tells constants apart by where their bytes come from; see Buffer::origin.
+  const std::byte* origin() const { return buffer_ ? buffer_->origin(offset_) : nullptr; }
   size_t offset() const { return offset_; }
   // The same bytes under other extents of equal count (checked).
   Tensor Reshaped(const Dims& dims) const;
@@ -178,5 +191,7 @@ Result<std::vector<int64_t>> ToInts(const Tensor& t);
 Status ConvertElements(DType from_type, const void* from, DType to_type, void* to, int64_t begin,
                        int64_t count, const NarrowRule& rule = {});
 Result<Tensor> Convert(const Tensor& t, DType to);
+// A tensor of f16 or bf16 as f32, converted when it is first read as a whole; see Buffer::Widened.
+Tensor Widened(const Tensor& t);
 
 }  // namespace dunlin

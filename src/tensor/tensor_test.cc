@@ -185,6 +185,21 @@ TEST(Convert, PackedIntegersKeepLowBits) {
   EXPECT_EQ(Convert(wide, DType::kI4)->raw()[2], std::byte{0x05});  // the rest is zero
 }
 
+TEST(Widened, ReadsHalvesFromAnyAddressOnce) {
+  const Tensor numbers = Tensor::Of<float>({4}, {1.5f, -2, 65504, 0x1p-24f});
+  const Tensor half = *Convert(numbers, DType::kF16);
+  const auto file = *Buffer::Allocate(9);
+  std::memcpy(file->data() + 1, half.raw(), 8);
+  const Tensor wide = Tensor::Over(DType::kF32, {4}, Buffer::Widened(file, 1, DType::kF16, 4));
+  EXPECT_EQ(wide.origin(), file->data() + 1);
+  float part[2];
+  wide.buffer()->CopyTo(reinterpret_cast<std::byte*>(part), 8, 8);
+  EXPECT_EQ(part[0], 65504);
+  EXPECT_TRUE(wide.buffer()->unaligned());  // still not converted as a whole
+  EXPECT_EQ(std::memcmp(wide.source(), numbers.raw(), 16), 0);
+  EXPECT_FALSE(wide.buffer()->unaligned());
+}
+
 TEST(Convert, RoundsOnceFromDouble) {
   // 1 + 2^-11 lies half way between two halves, 2^-40 above it decides; f32 cannot hold both.
   const Tensor t = Tensor::Of<double>({2}, {1 + 0x1p-11 + 0x1p-40, -1 - 0x1p-11 + 0x1p-40});
