@@ -14,6 +14,12 @@ Status FoldConstants(Graph& graph, RuleCounts& counts);
 // The same, but no constant grows, and quantised ones stay quantised.
 Status FoldForExport(Graph& graph, RuleCounts& counts);
 
+// Lets everything between the inputs and outputs of a model in f16 or bf16 compute in f32, for
+// which there are kernels: values on the way are not rounded. Constants stay what they are until
+// they are packed (Widened). Control flow, sequences, and what is only moved about keep their
+// types.
+Status WidenHalves(Graph& graph, RuleCounts& counts);
+
 // Removes nodes that do nothing and merges equal ones.
 Status Simplify(Graph& graph, RuleCounts& counts);
 

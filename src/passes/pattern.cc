@@ -142,7 +142,7 @@ class Setter : public AttrVisitor {
   void operator()(std::string_view, std::vector<std::string>&) override {}
   void operator()(std::string_view n, std::optional<int64_t>& v) override { SetOptional(n, v); }
   void operator()(std::string_view n, std::optional<float>& v) override { SetOptional(n, v); }
-  void operator()(std::string_view, DType&) override {}
+  void operator()(std::string_view n, DType& v) override { Set(n, v); }
 
  private:
   template <class T>

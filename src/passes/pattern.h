@@ -53,7 +53,7 @@ struct Match {
   ValueId var(int i) const { return vars[i]; }
 };
 
-using AttrSetting = std::variant<int64_t, float, bool, std::string, std::vector<int64_t>>;
+using AttrSetting = std::variant<int64_t, float, bool, DType, std::string, std::vector<int64_t>>;
 using AttrSettings = std::vector<std::pair<std::string_view, AttrSetting>>;
 // The operator's defaults with these attributes set; a name it has not is a bug.
 std::shared_ptr<const Attrs> AttrsWith(const OpDef& op, const AttrSettings& settings);

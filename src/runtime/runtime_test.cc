@@ -417,5 +417,36 @@ TEST(Plan, ShapesThatDependOnDataRunInTheSameExecutor) {
   EXPECT_EQ((*out)[1].tensor.as<int64_t>()[1], 3);
 }
 
+// The same network with constants and inputs in halves is within their rounding of one in f32.
+TEST(Halves, ComputeAsF32DoesWithinTheirRounding) {
+  std::mt19937 rng(7);
+  const Dims dims{1, 8, 9, 9};
+  const Tensor x = Random(dims, rng), w = Random({16, 8, 3, 3}, rng), v = Random({16, 8}, rng);
+  const auto network = [&](DType type) {
+    GraphBuilder b;
+    const auto constant = [&](const Tensor& t) { return b.Const(*Convert(t, type)); };
+    const ValueId y = b.Add("Relu", {b.Add("Conv", {b.Input(dims, type), constant(w)})});
+    const ValueId mean = b.Add("GlobalAveragePool", {y});
+    const ValueId flat =
+        b.Add("Reshape", {mean, b.Const(Tensor::Ints(std::vector<int64_t>{1, 16}))});
+    return b.Finish({b.Add("Softmax", {b.Add("MatMul", {flat, constant(v)})})});
+  };
+  Runner runner;
+  const Tensor want = (*runner.Run(*network(DType::kF32), PlanMode::kFast, {x}, 2))[0].tensor;
+  for (const DType type : {DType::kF16, DType::kBF16}) {
+    const auto g = network(type);
+    ASSERT_TRUE(OptimizeModel(*g).has_value());
+    for (const PlanMode mode : {PlanMode::kFast, PlanMode::kReference}) {
+      const auto got = runner.Run(*g, mode, {*Convert(x, type)}, 2);
+      ASSERT_TRUE(got.has_value()) << got.error().message;
+      ASSERT_EQ((*got)[0].tensor.dtype(), type);
+      const Tensor wide = *Convert((*got)[0].tensor, DType::kF32);
+      const float bound = type == DType::kF16 ? 2e-3f : 2e-2f;
+      for (int64_t i = 0; i < wide.count(); ++i)
+        EXPECT_NEAR(wide.as<float>()[i], want.as<float>()[i], bound) << DTypeName(type);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace dunlin
