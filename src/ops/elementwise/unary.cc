@@ -41,7 +41,7 @@ DUNLIN_UNARY(Atanh, Floats, std::atanh(x));
 DUNLIN_FAST_UNARY(Ceil, Floats, std::ceil(x));
 DUNLIN_UNARY(Cos, Floats, std::cos(x));
 DUNLIN_UNARY(Cosh, Floats, std::cosh(x));
-DUNLIN_FAST_UNARY(Erf, Floats, std::erf(x));
+DUNLIN_FAST_UNARY(Erf, Numbers, static_cast<C>(std::erf(x)));
 DUNLIN_FAST_UNARY(Exp, Floats, std::exp(x));
 DUNLIN_FAST_UNARY(Floor, Floats, std::floor(x));
 DUNLIN_FAST_UNARY(Log, Floats, std::log(x));
@@ -73,6 +73,7 @@ DUNLIN_FAST_UNARY(Relu, Numbers, x < C(0) ? C(0) : x);
 
 struct IsNaNFn {
   static constexpr std::string_view kName = "IsNaN";
+  static constexpr bool kTakesFloat8 = true;
   using Types = Floats;
   using Attrs = NoAttrs;
   using Output = bool;
@@ -81,6 +82,7 @@ struct IsNaNFn {
 
 struct IsInfFn {
   static constexpr std::string_view kName = "IsInf";
+  static constexpr bool kTakesFloat8 = true;
   using Types = Floats;
   using Output = bool;
   struct Attrs {

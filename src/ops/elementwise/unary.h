@@ -8,13 +8,15 @@
 //     type
 //   };
 // A functor with attributes is constructed from them. One with another output type says
-// `using Output = bool`. One with a SIMD loop has `UnaryParams Fast() const`.
+// `using Output = bool`; if it also takes the 8-bit floats, kTakesFloat8. One with a SIMD loop has
+// `UnaryParams Fast() const`.
 #pragma once
 
 #include "kernels/elementwise.h"
 #include "ops/elementwise/lower.h"
 #include "ops/elementwise/numeric.h"
 #include "ops/op.h"
+#include "tensor/narrow.h"
 
 namespace dunlin {
 
@@ -45,7 +47,7 @@ struct Unary {
 
   static Status Infer(const Attrs&, InferContext& ctx) {
     Type t = ctx.input(0);
-    TRY(CheckType<typename F::Types>(t.dtype, F::kName));
+    if (!TakesAsFloat8(t.dtype)) TRY(CheckType<typename F::Types>(t.dtype, F::kName));
     if constexpr (requires { typename F::Output; }) t.dtype = kDTypeOf<typename F::Output>;
     ctx.Set(0, std::move(t));
     return {};
@@ -69,7 +71,17 @@ struct Unary {
   }
 
  private:
+  static bool TakesAsFloat8(DType t) {
+    return IsFloat8(t) && requires { F::kTakesFloat8; };
+  }
+
   static Result<BlockFn<1>> Loop(const F& f, DType dtype) {
+    if constexpr (requires { F::kTakesFloat8; })
+      if (IsFloat8(dtype))
+        return BlockFn<1>([f, dtype](const Operands<1>& in, void* out, const Block<1>& b) {
+          auto* y = static_cast<typename F::Output*>(out) + b.out;
+          for (int64_t i = 0; i < b.cols; ++i) y[i] = f(LoadNarrow(dtype, in[0], b.offset[0] + i));
+        });
     return LoopFor<1, typename F::Types>(dtype, F::kName, [&]<class T>(TypeTag<T>) -> BlockFn<1> {
       using Y = typename UnaryOutput<F, T>::type;
       return [f](const Operands<1>& in, void* out, const Block<1>& b) {
