@@ -1,4 +1,6 @@
 // Normalisations of com.microsoft, with the sums that ONNX Runtime's optimiser fuses into them.
+#include <algorithm>
+
 #include "formats/onnx/rewrite.h"
 
 namespace dunlin::onnx_import {
@@ -17,10 +19,12 @@ Normalized LayerNorm(Rewrite& r, ValueId x, ValueId scale, ValueId bias, const A
 
 // 1 / sqrt(mean of squares + epsilon) of the rows from `axis` on, in f32.
 ValueId InverseRootMeanSquare(Rewrite& r, ValueId x, int64_t axis, float epsilon) {
-  std::vector<int64_t> axes;
+  constexpr int64_t kLowestAxis = -8;  // where the rank is not known
   const int rank = r.rank(x);
-  if (axis >= 0 && rank < 0)
-    r.Refuse(Code::kUnimplemented, "the rank of the input must be known for axis {}", axis);
+  if (axis < (rank < 0 ? kLowestAxis : -rank) || axis >= std::max(rank, 0))
+    r.Refuse(Code::kInvalidArgument, "axis {} of an input of rank {}", axis, rank);
+  if (!r.ok()) return x;
+  std::vector<int64_t> axes;
   for (int64_t i = axis < 0 ? axis : axis - rank; i < 0; ++i) axes.push_back(i);
   const ValueId wide = r.Cast(x, DType::kF32);
   const ValueId square = r.Make("ReduceMean", {r.Mul(wide, wide), r.Ints(axes)});

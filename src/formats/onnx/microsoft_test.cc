@@ -90,6 +90,12 @@ TEST(Microsoft, SimplifiedNormGivesTheInverseOfTheRoot) {
   EXPECT_TRUE(Near(y[1], F({1, 1}, {0.2f}), {.abs = 1e-6}));
 }
 
+TEST(Microsoft, AnAxisFarOutsideIsRefusedAtOnce) {
+  RewriteTest t("", "SimplifiedLayerNormalization", 14);
+  t.Attr("axis", INT64_MIN).Input(F({1, 2}, {1, 7})).Input(F({2}, {1, 2})).Outputs(2);
+  EXPECT_THAT(t.Error(), HasSubstr("axis"));
+}
+
 TEST(Microsoft, EmbedLayerNormalizationCountsTheMask) {
   RewriteTest t(kMs, "EmbedLayerNormalization");
   t.Attr("epsilon", 0.0f).Input(I32({1, 2}, {1, 0})).Absent();
