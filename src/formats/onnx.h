@@ -7,6 +7,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "formats/export.h"
@@ -52,5 +53,12 @@ Result<ExportReport> ExportOnnx(const ImportedModel& model, const std::string& p
                                 const ExportOptions& options);
 // The same as the bytes of one file, all weights in it.
 Result<std::string> ExportOnnxBytes(const ImportedModel& model, const ExportOptions& options);
+
+// The operators that have no internal form of their own: they are rewritten into others while a
+// model is read. Sorted by domain and name.
+struct RewrittenOperator {
+  std::string_view domain, name;
+};
+std::vector<RewrittenOperator> RewrittenOperators();
 
 }  // namespace dunlin

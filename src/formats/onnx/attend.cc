@@ -97,7 +97,7 @@ AttentionResult Attend(Rewrite& r, const AttentionOperands& o) {
 }
 
 ValueId SplitHeads(Rewrite& r, ValueId x, int64_t heads) {
-  if (heads <= 0) r.Refuse(Code::kInvalidArgument, "{} heads", heads);
+  if (heads <= 0 || heads > INT32_MAX) r.Refuse(Code::kInvalidArgument, "{} heads", heads);
   return r.Transpose(r.Reshape(x, {0, 0, heads, -1}), {0, 2, 1, 3});
 }
 

@@ -9,6 +9,13 @@ namespace {
 
 constexpr auto kNone = ValueId::kNone;
 
+// More heads than any model has: products of such numbers do not overflow.
+constexpr int64_t kMostHeads = int64_t{1} << 20;
+bool AreHeads(Rewrite& r, int64_t heads) {
+  if (heads < 1 || heads > kMostHeads) r.Refuse(Code::kInvalidArgument, "{} heads", heads);
+  return r.ok();
+}
+
 // ---- masks of keys ----
 
 // t < end of each row of the batch and, if there are starts, t >= start: [B, 1, 1, T].
@@ -31,7 +38,7 @@ ValueId KeyMask(Rewrite& r, ValueId mask, ValueId batch, int64_t known_batch, Va
   switch (rank) {
     case 1: {
       const int64_t entries = r.extent(mask, 0);
-      const bool known = IsKnown(entries) && IsKnown(known_batch);
+      const bool known = IsKnown(entries) && IsKnown(known_batch) && known_batch < INT32_MAX;
       if (known && entries == known_batch) return Within(r, keys, kNone, mask);
       const ValueId ends = r.Slice(mask, r.Ints({0}), batch, 0);
       if (known && entries != 2 * known_batch) {
@@ -99,6 +106,10 @@ Cached Append(Rewrite& r, ValueId past, ValueId fresh, ValueId past_length) {
 }
 ValueId AsLength(Rewrite& r, ValueId scalar) { return r.Reshape(r.Cast(scalar, DType::kI64), {1}); }
 
+void RefuseBeams(Rewrite& r) {
+  r.Refuse(Code::kUnimplemented, "cache_indirection is not supported; export without beam search");
+}
+
 // ---- Attention: the projections are part of it ----
 
 struct AttentionAttrs {
@@ -127,6 +138,7 @@ void Attention(Rewrite& r) {
   if (a.do_rotary != 0)
     return r.Refuse(Code::kUnimplemented,
                     "do_rotary is not supported; export with separate rotary embeddings");
+  if (r.has(8)) return RefuseBeams(r);
   if (!a.qkv_hidden_sizes.empty() && a.qkv_hidden_sizes.size() != 3)
     return r.Refuse(Code::kInvalidArgument, "qkv_hidden_sizes has {} entries, not 3",
                     a.qkv_hidden_sizes.size());
@@ -232,9 +244,7 @@ void Operands(Rewrite& r, const MultiHeadAttrs& a, size_t bias, AttentionOperand
 
 void MultiHead(Rewrite& r, const MultiHeadInputs& in) {
   const auto a = r.Attributes<MultiHeadAttrs>();
-  if (r.has(in.indirection))
-    return r.Refuse(Code::kUnimplemented,
-                    "cache_indirection is not supported; export without beam search");
+  if (r.has(in.indirection)) return RefuseBeams(r);
   AttentionOperands o{};
   o.scale = a.scale;
   Operands(r, a, in.bias, o);
@@ -290,6 +300,8 @@ struct GroupQueryAttrs {
 // cache is as long as the past's buffer, or as all that there is when that is more.
 ValueId Store(Rewrite& r, ValueId past, ValueId fresh, ValueId past_lengths, ValueId total) {
   if (past == kNone) return fresh;
+  // No more than what both hold, whatever the input says.
+  total = r.Make("Min", {total, r.Add(r.Extent(past, 2), r.Extent(fresh, 2))});
   const ValueId missing = r.Make("Max", {r.Sub(total, r.Extent(past, 2)), r.Ints({0})});
   const ValueId pads = r.Concat({r.Ints({0, 0, 0, 0, 0, 0}), missing, r.Ints({0})}, 0);
   return r.Make("TensorScatter", {r.Make("Pad", {past, pads}), fresh, past_lengths},
@@ -303,9 +315,8 @@ void RefuseQuantisedCache(Rewrite& r, const GroupQueryAttrs& a) {
   if (a.sliding_window_cache != 0)
     r.Refuse(Code::kUnimplemented,
              "sliding_window_cache is not supported; export with a cache of all positions");
-  if (a.num_heads <= 0 || a.kv_num_heads <= 0)
-    r.Refuse(Code::kInvalidArgument, "{} heads of queries, {} of keys", a.num_heads,
-             a.kv_num_heads);
+  AreHeads(r, a.num_heads);
+  AreHeads(r, a.kv_num_heads);
 }
 
 // Inputs: 0 queries or all three side by side, 1 keys, 2 values, 3 and 4 past, 5 how many keys each
@@ -315,6 +326,7 @@ void RefuseQuantisedCache(Rewrite& r, const GroupQueryAttrs& a) {
 void GroupQueryAttention(Rewrite& r) {
   const auto a = r.Attributes<GroupQueryAttrs>();
   RefuseQuantisedCache(r, a);
+  if (!r.ok()) return;
   ValueId q = r.Need(0), k = r.in(1), v = r.in(2);
   if (k == kNone) {
     // H + 2 Hk heads side by side.
@@ -352,7 +364,8 @@ void GroupQueryAttention(Rewrite& r) {
     };
     const ValueId cosines = angles(7), sines = angles(8);
     const int64_t half = r.extent(r.in(7), 1);
-    const RotaryOptions options = {a.rotary_interleaved, IsKnown(half) ? half * 2 : 0};
+    const bool known = IsKnown(half) && half < INT32_MAX;
+    const RotaryOptions options = {a.rotary_interleaved, known ? half * 2 : 0};
     q = Rotate(r, q, cosines, sines, options);
     k = Rotate(r, k, cosines, sines, options);
   }
@@ -412,6 +425,8 @@ void RotaryEmbedding(Rewrite& r) {
     return r.Refuse(Code::kUnimplemented, "an input of rank {}: 3 or 4, known, is needed", rank);
   if (a.scale != 1) return r.Refuse(Code::kUnimplemented, "a scale of {}: only 1 is", a.scale);
   const int64_t half = r.extent(table, 1);
+  if (half > INT32_MAX || (a.num_heads != 0 && !AreHeads(r, a.num_heads)))
+    return r.Refuse(Code::kInvalidArgument, "cosines of {} columns", half);
   if (rank == 3 && a.rotary_embedding_dim > 0 && a.num_heads <= 0)
     return r.Refuse(Code::kInvalidArgument, "num_heads is needed with rotary_embedding_dim");
   if (rank == 3 && a.rotary_embedding_dim == 0 && !IsKnown(half))
@@ -435,6 +450,7 @@ void RotaryEmbedding(Rewrite& r) {
 std::span<const RewriteRule> MicrosoftAttentionRewrites() {
   static constexpr RewriteRule rules[] = {
       {kMicrosoft, "Attention", Attention},
+      {kMicrosoft, "DecoderMaskedSelfAttention", Attention},
       {kMicrosoft, "MultiHeadAttention", MultiHeadAttention},
       {kMicrosoft, "DecoderMaskedMultiHeadAttention", DecoderMaskedMultiHeadAttention},
       {kMicrosoft, "GroupQueryAttention", GroupQueryAttention},

@@ -278,6 +278,72 @@ void GatedRelativePositionBias(Rewrite& r) {
   r.Give(0, r.Mul(factor, r.Need(2)));
 }
 
+struct UnfoldAttrs {
+  int64_t dim = -1, size = 0, step = 1;
+  template <class V>
+  void Visit(V& v) {
+    v("dim", dim);
+    v("size", size);
+    v("step", step);
+  }
+};
+// Windows of `size` elements along `dim`, every `step`; the elements of a window come last.
+void UnfoldTensor(Rewrite& r) {
+  const auto a = r.Attributes<UnfoldAttrs>();
+  const ValueId x = r.Need(0);
+  const int rank = r.rank(x);
+  const int64_t axis = a.dim < 0 ? a.dim + rank : a.dim;
+  if (rank < 1 || axis < 0 || axis >= rank)
+    return r.Refuse(Code::kUnimplemented, "dim {} of an input of rank {}", a.dim, rank);
+  if (a.size < 1 || a.step < 1 || a.size > INT32_MAX || a.step > INT32_MAX)
+    return r.Refuse(Code::kInvalidArgument, "size {} and step {}", a.size, a.step);
+  const ValueId last = r.Sub(r.Squeeze(r.Extent(x, axis), {0}), r.Int(a.size - 1));
+  const ValueId starts = r.Make("Range", {r.Int(0), last, r.Int(a.step)});
+  const ValueId within = r.Make("Range", {r.Int(0), r.Int(a.size), r.Int(1)});
+  const ValueId windows =
+      r.Make("Gather", {x, r.Add(r.Unsqueeze(starts, {1}), within)}, {{"axis", axis}});
+  std::vector<int64_t> perm;
+  for (int64_t i = 0; i <= rank; ++i)
+    if (i != axis + 1) perm.push_back(i);
+  perm.push_back(axis + 1);
+  r.Give(0, r.Transpose(windows, perm));
+}
+
+struct CausalConvAttrs {
+  std::string activation = "none";
+  int64_t ndim = 1, dilation = 1, channels_last = 0, state_window = 0;
+  template <class V>
+  void Visit(V& v) {
+    v("activation", activation);
+    v("ndim", ndim);
+    v("dilation", dilation);
+    v("channels_last", channels_last);
+    v("state_window", state_window);
+  }
+};
+// A convolution of each channel over what has been: inputs 0 x [B, C, L], 1 kernels [C, 1, K], 2
+// bias, 3 the last K - 1 columns before x, zeros if left out. Output 1: those for the next time.
+void CausalConvWithState(Rewrite& r) {
+  const auto a = r.Attributes<CausalConvAttrs>();
+  if (a.ndim != 1 || a.dilation != 1 || a.channels_last != 0 || a.state_window != 0)
+    return r.Refuse(Code::kUnimplemented,
+                    "only ndim 1, dilation 1, channels first and no window of states");
+  const ValueId x = r.Need(0), kernels = r.Need(1);
+  const int64_t channels = r.extent(kernels, 0);
+  if (!IsKnown(channels))
+    return r.Refuse(Code::kUnimplemented, "the extents of the kernels must be known");
+  const ValueId before = r.Sub(r.Extent(kernels, 2), r.Ints({1}));
+  const ValueId all =
+      r.has(3) ? r.Concat({r.in(3), x}, 2)
+               : r.Make("Pad", {x, r.Concat({r.Ints({0, 0}), before, r.Ints({0, 0, 0})}, 0)});
+  const ValueId y = r.Make("Conv", {all, kernels, r.in(2)}, {{"group", channels}});
+  const bool silu = a.activation == "silu" || a.activation == "swish";
+  if (!silu && a.activation != "none")
+    return r.Refuse(Code::kInvalidArgument, "the activation '{}'", a.activation);
+  r.Give(0, silu ? r.Mul(y, r.Make("Sigmoid", {y})) : y);
+  if (r.wants(1)) r.Give(1, r.Slice(all, r.Extent(x, 2), r.Ints({INT64_MAX}), 2));
+}
+
 // Inputs: 0 angles, f32 [B, S, D], then q, q with its halves exchanged, k and the same of it.
 void GemmaRotaryEmbedding(Rewrite& r) {
   r.Attributes<NoAttrs>();
@@ -311,6 +377,8 @@ std::span<const RewriteRule> MicrosoftOtherRewrites() {
       {kMicrosoft, "RelativePositionBias", RelativePositionBias},
       {kMicrosoft, "GatedRelativePositionBias", GatedRelativePositionBias},
       {kMicrosoft, "GemmaRotaryEmbedding", GemmaRotaryEmbedding},
+      {kMicrosoft, "UnfoldTensor", UnfoldTensor},
+      {kMicrosoft, "CausalConvWithState", CausalConvWithState},
   };
   return rules;
 }

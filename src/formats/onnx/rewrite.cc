@@ -1,5 +1,8 @@
 #include "formats/onnx/rewrite.h"
 
+#include <algorithm>
+#include <tuple>
+
 #include "ops/op.h"
 
 namespace dunlin::onnx_import {
@@ -94,13 +97,31 @@ ValueId Rewrite::Extent(ValueId x, int64_t axis) {
   return Slice(Make("Shape", {x}), axis, axis == -1 ? INT64_MAX : axis + 1, 0);
 }
 
+namespace {
+
+// All tables, sorted by domain and operator.
+const std::vector<RewriteRule>& Rules() {
+  static const auto rules = [] {
+    std::vector<RewriteRule> all;
+    for (const auto table :
+         {MicrosoftRewrites(), MicrosoftNormRewrites(), MicrosoftAttentionRewrites(),
+          MicrosoftLayoutRewrites(), MicrosoftOtherRewrites(), StandardAttentionRewrites()})
+      all.insert(all.end(), table.begin(), table.end());
+    std::sort(all.begin(), all.end(), [](const RewriteRule& a, const RewriteRule& b) {
+      return std::tie(a.domain, a.op) < std::tie(b.domain, b.op);
+    });
+    return all;
+  }();
+  return rules;
+}
+
+}  // namespace
+
 const RewriteRule* FindRewrite(std::string_view op, std::string_view domain) {
-  for (const auto table :
-       {MicrosoftRewrites(), MicrosoftNormRewrites(), MicrosoftAttentionRewrites(),
-        MicrosoftLayoutRewrites(), MicrosoftOtherRewrites(), StandardAttentionRewrites()})
-    for (const RewriteRule& r : table)
-      if (r.op == op && r.domain == domain) return &r;
-  return nullptr;
+  const auto it = std::lower_bound(
+      Rules().begin(), Rules().end(), std::tie(domain, op),
+      [](const RewriteRule& r, const auto& key) { return std::tie(r.domain, r.op) < key; });
+  return it != Rules().end() && it->op == op && it->domain == domain ? &*it : nullptr;
 }
 
 Status Expand(const RewriteRule& rule, RawNode& node, int opset, Graph& graph) {
@@ -146,3 +167,13 @@ std::string DescribeMissing(std::string_view op, std::string_view domain) {
 }
 
 }  // namespace dunlin::onnx_import
+
+namespace dunlin {
+
+std::vector<RewrittenOperator> RewrittenOperators() {
+  std::vector<RewrittenOperator> all;
+  for (const auto& rule : onnx_import::Rules()) all.push_back({rule.domain, rule.op});
+  return all;
+}
+
+}  // namespace dunlin
