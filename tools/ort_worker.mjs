@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 // Runs one model in ONNX Runtime: the peer in parity tests and benchmarks.
 //   ort_worker.mjs MODEL --threads N --input NAME=FILE.npy… [--output-dir DIR] [--optimisation all|disabled]
+//   ort_worker.mjs --jobs FILE [--optimisation all|disabled]
 // With --output-dir: runs once, writes DIR/<index>.npy and prints {"outputs": [names]}.
 // Otherwise prints "ready MILLISECONDS" of loading and answers each line N on its input with the milliseconds of N runs, on one line.
+// With --jobs: each line of FILE is {"model":…, "inputs": {name: npy file}, "outputDir":…}; prints a line {"outputs": [names]} or
+// {"error":…} for each.
 // bench/bench_worker.cc speaks the same protocol. ORT_MODULES names the folder that holds node_modules.
 import fs from 'node:fs';
 import path from 'node:path';
@@ -48,6 +51,7 @@ function parseArguments(words) {
   for (let i = 0; i < words.length; i++) {
     if (words[i] === '--threads') options.threads = Number(words[++i]);
     else if (words[i] === '--optimisation') options.optimisation = words[++i];
+    else if (words[i] === '--jobs') options.jobs = words[++i];
     else if (words[i] === '--output-dir') options.outputDir = words[++i];
     else if (words[i] === '--input') {
       const split = words[++i].lastIndexOf('=');
@@ -58,24 +62,50 @@ function parseArguments(words) {
 }
 
 const options = parseArguments(process.argv.slice(2));
-const begin = performance.now();
-const session = await ort.InferenceSession.create(options.model, {
-  intraOpNumThreads: options.threads,
-  interOpNumThreads: 1,
-  graphOptimizationLevel: options.optimisation,
-  logSeverityLevel: 3,
-});
-const loaded = performance.now() - begin;
-const feeds = Object.fromEntries(Object.entries(options.inputs).map(([name, file]) => [name, readNpy(file)]));
 
-if (options.outputDir) {
-  const outputs = await session.run(feeds);
-  fs.mkdirSync(options.outputDir, { recursive: true });
-  session.outputNames.forEach((name, i) => writeNpy(path.join(options.outputDir, `${i}.npy`), outputs[name]));
-  console.log(JSON.stringify({ outputs: session.outputNames }));
+function open(model) {
+  return ort.InferenceSession.create(model, {
+    intraOpNumThreads: options.threads,
+    interOpNumThreads: 1,
+    graphOptimizationLevel: options.optimisation,
+    logSeverityLevel: 3,
+  });
+}
+
+function readInputs(inputs) {
+  return Object.fromEntries(Object.entries(inputs).map(([name, file]) => [name, readNpy(file)]));
+}
+
+async function answer(session, inputs, folder) {
+  const outputs = await session.run(readInputs(inputs));
+  fs.mkdirSync(folder, { recursive: true });
+  session.outputNames.forEach((name, i) => writeNpy(path.join(folder, `${i}.npy`), outputs[name]));
+  return { outputs: session.outputNames };
+}
+
+if (options.jobs) {
+  for (const line of fs.readFileSync(options.jobs, 'utf8').split('\n').filter(Boolean)) {
+    const job = JSON.parse(line);
+    try {
+      const session = await open(job.model);
+      console.log(JSON.stringify(await answer(session, job.inputs, job.outputDir)));
+      await session.release();
+    } catch (error) {
+      console.log(JSON.stringify({ error: String(error.message).slice(0, 400) }));
+    }
+  }
   process.exit(0);
 }
 
+const begin = performance.now();
+const session = await open(options.model);
+const loaded = performance.now() - begin;
+if (options.outputDir) {
+  console.log(JSON.stringify(await answer(session, options.inputs, options.outputDir)));
+  process.exit(0);
+}
+
+const feeds = readInputs(options.inputs);
 console.log(`ready ${loaded.toFixed(3)}`);
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const times = [];

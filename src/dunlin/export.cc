@@ -1,6 +1,8 @@
 // ONNX in, ONNX out.
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include "dunlin/engine.h"
 #include "formats/onnx.h"
 #include "passes/passes.h"
@@ -25,14 +27,18 @@ Result<WrittenModel> WriteOptimized(const std::string& from, const std::string& 
   const std::string dir = !external_data_dir.empty()   ? external_data_dir
                           : slash == std::string::npos ? "."
                                                        : from.substr(0, slash + 1);
-  auto model = ImportOnnx({file->data(), file->bytes()}, file, dir);
+  std::error_code error;
+  const auto real = std::filesystem::canonical(from, error);
+  auto model =
+      ImportOnnx({file->data(), file->bytes()}, file, dir,
+                 {.real_dir = error ? std::string() : real.parent_path().string(), .fed = {}});
   if (!model) return FailAt(from, model.error());
   std::vector<std::string> sources = model->external_files;
   sources.push_back(from);
   for (const std::string& source : sources)
     for (const std::string& target : {to, to + ".data"})
       if (SameFile(source, target))
-        return Fail(Code::kInvalidArgument,
+        return Fail(Code::kFailedPrecondition,
                     "'{}' is what the model is read from; give another file to write to", target);
   WrittenModel written;
   written.optimization = TRY(OptimizeForExport(*model->graph));

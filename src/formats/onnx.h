@@ -17,7 +17,8 @@ namespace dunlin {
 
 struct DeclaredPort {
   std::string name;
-  Type type;  // as the file declares it
+  Type type;                       // as the file declares it
+  bool optional_sequence = false;  // an optional that holds sequences, which Type does not tell
 };
 
 struct ImportedModel {

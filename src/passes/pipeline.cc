@@ -58,11 +58,11 @@ constexpr Pass kPasses[] = {
 
 constexpr Pass kFolding[] = {{"pre", "fold", FoldConstants}};
 
-constexpr Pass kExportPasses[] = {{"pre", "fold", FoldForExport},
-                                  {"pre", "simplify", Simplify},
-                                  {"optimise", "convolutions", FoldIntoConvolutions},
-                                  {"optimise", "fold", FoldForExport},
-                                  {"post", "simplify", Simplify}};
+// Copies of constants go before folding makes constants of them.
+constexpr Pass kExportPasses[] = {
+    {"pre", "simplify", Simplify},       {"pre", "fold", FoldForExport},
+    {"pre", "simplify", Simplify},       {"optimise", "convolutions", FoldIntoConvolutions},
+    {"optimise", "fold", FoldForExport}, {"post", "simplify", Simplify}};
 
 }  // namespace
 

@@ -432,6 +432,27 @@ class Optimize(Case):
     def test_a_shape_that_does_not_fit_is_an_error(self):
         self.fails(INPUT, "", "optimize", TINY, "--shape", "image=1,2,28,28")
 
+    def test_a_written_model_answers_the_same(self):
+        written = self.folder / "written.onnx"
+        report = json.loads(self.succeeds("optimize", TINY, "-o", written, "--opset", 17, "--json"))["written"]
+        self.assertEqual((report["opset"], report["bytes"]), (17, written.stat().st_size))
+        self.succeeds("run", TINY, "--fill", "image=0.5", "--output-dir", self.folder / "before")
+        self.succeeds("run", written, "--fill", "image=0.5", "--output-dir", self.folder / "after")
+        before, after = (array.array("f", npy(self.folder / d / "probabilities.npy")[2]) for d in ("before", "after"))
+        for a, b in zip(before, after, strict=True):
+            self.assertAlmostEqual(a, b, places=5)
+
+    def test_weights_can_lie_beside_the_written_model(self):
+        self.succeeds("optimize", TINY, "-o", self.folder / "written.onnx", "--external-data", "always")
+        self.assertTrue((self.folder / "written.onnx.data").exists())
+        self.succeeds("run", self.folder / "written.onnx", "--fill", "image=0.5")
+
+    def test_a_model_is_not_written_over_itself(self):
+        path = self.file("m.onnx", TINY.read_bytes())
+        before = path.read_bytes()
+        self.fails(FAILURE, "give another file", "optimize", path, "-o", path)
+        self.assertEqual(path.read_bytes(), before)
+
 
 class Models(Case):
     def setUp(self):

@@ -67,7 +67,8 @@ Status WriteGraph(const ImportedModel& m, const Graph& g, Written& w) {
     writer.Bind(g.inputs()[i], m.inputs[i].name);
     w.shared.NeedType(m.inputs[i].type.dtype);
     if (m.inputs[i].type.kind == Type::Kind::kOptional) w.shared.ir_version = 8;
-    w.inputs.Sub(graph::kInput, ValueInfo(m.inputs[i].name, &m.inputs[i].type, symbols));
+    w.inputs.Sub(graph::kInput, ValueInfo(m.inputs[i].name, &m.inputs[i].type, symbols,
+                                          m.inputs[i].optional_sequence));
   }
   std::set<ValueId> bound;
   for (size_t i = 0; i < m.outputs.size(); ++i) {
@@ -81,7 +82,7 @@ Status WriteGraph(const ImportedModel& m, const Graph& g, Written& w) {
     const Type type = OutputType(g.value(v).type, m.outputs[i].type);
     std::string name = m.outputs[i].name;
     if (!g.value(v).is_input || writer.NameOf(v) != name) name = writer.OutputName(v, name);
-    w.outputs.Sub(graph::kOutput, ValueInfo(name, &type, symbols));
+    w.outputs.Sub(graph::kOutput, ValueInfo(name, &type, symbols, m.outputs[i].optional_sequence));
   }
   writer.WriteValueInfo(w.value_info);
   w.constants = writer.constants();
@@ -132,12 +133,12 @@ std::string Refused(const std::vector<Refusal>& refusals, int opset) {
     least = std::max(least, refusals[i].least);
     if (i < kNamed)
       list += fmt::format("{}{}: {}{}", i ? "; " : "", refusals[i].place, refusals[i].what,
-                          refusals[i].least == kNever
+                          refusals[i].least > kMaxOpset
                               ? " has no form in standard operators"
                               : fmt::format(" needs opset {}", refusals[i].least));
   }
   if (refusals.size() > kNamed) list += fmt::format("; and {} more", refusals.size() - kNamed);
-  if (least == kNever) return fmt::format("the model cannot be written as ONNX: {}", list);
+  if (least > kMaxOpset) return fmt::format("the model cannot be written as ONNX: {}", list);
   return fmt::format("the model cannot be written in opset {}: {}; give --opset {}", opset, list,
                      least);
 }

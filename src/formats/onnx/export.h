@@ -22,6 +22,10 @@ using onnx_import::AttrValue;
 inline constexpr int kMinOpset = 7, kMaxOpset = 24;
 inline constexpr int kNever = 1000;  // the "least opset" of what no opset has
 
+// The Scan of opset 8, which no other opset has, is an operator of its own inside.
+inline constexpr std::string_view kBatchScan = "BatchScan";
+inline constexpr int kBatchScanOpset = 8;
+
 // What an opset cannot express.
 struct Refusal {
   std::string place;  // "node 'x' (Gelu)"
@@ -78,6 +82,8 @@ struct NodeForm {
 
 // From the internal form to that of `f.opset`.
 void ToOpset(NodeForm& f);
+// Refuses element types that the operator took later.
+void CheckTypes(NodeForm& f);
 
 // Attributes that differ from the operator's defaults, and those ONNX demands.
 AttrMap WrittenAttrs(const Node& n);
@@ -116,7 +122,8 @@ struct DataFile {
 };
 // The message TensorProto. `data`: where large elements go, or nullptr.
 Message TensorMessage(const std::string& name, const Tensor& t, DataFile* data);
-Message TypeMessage(const Type& t, const SymbolTable& symbols);
+// optional_sequence: an optional holds sequences of what the type says.
+Message TypeMessage(const Type& t, const SymbolTable& symbols, bool optional_sequence = false);
 Message AttributeMessage(const std::string& name, const AttrValue& v);
 
 }  // namespace dunlin::onnx_export

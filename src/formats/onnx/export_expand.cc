@@ -112,22 +112,34 @@ constexpr First kFirst[] = {
 // So many that an expansion of an expansion (Gelu at opset 8) ends.
 constexpr int kMaxRounds = 4;
 
+const Expansion* FindExpansion(const Graph& g, const Node& n, int opset, int first) {
+  for (const Expansion& e : n.op->domain.empty() ? Expansions() : FusedExpansions())
+    if (e.op == n.op->name && e.domain == n.op->domain &&
+        (first > opset || (e.also != nullptr && e.also(g, n, opset))))
+      return &e;
+  return nullptr;
+}
+
 Result<bool> ExpandNode(Graph& g, NodeId id, int opset, std::vector<Refusal>& refusals) {
   const Node& n = g.node(id);
   if (!n.op->domain.empty() && n.op->domain != "dunlin") return false;
-  const int first = n.op->domain.empty() ? FirstOpset(n.op->name) : kNever;
-  for (const Expansion& e : Expansions()) {
-    if (e.op != n.op->name || e.domain != n.op->domain) continue;
-    if (first <= opset && !(e.also && e.also(g, n, opset))) continue;
-    ExpandContext c(g, id, opset);
-    const bool done = e.expand(c);
-    TRY(std::move(c.status));
-    if (done) return true;
-    refusals.push_back({Place(n), c.why.empty() ? "the operator" : c.why, first});
+  if (n.op->name == kBatchScan) {  // written as the Scan that it was
+    if (opset != kBatchScanOpset)
+      refusals.push_back({Place(n), "scanning by item of a batch", kBatchScanOpset});
     return false;
   }
-  if (first > opset) refusals.push_back({Place(n), "the operator", first});
-  return false;
+  const int first = n.op->domain.empty() ? FirstOpset(n.op->name) : kNever;
+  const Expansion* e = FindExpansion(g, n, opset, first);
+  if (e == nullptr) {
+    if (first > opset) refusals.push_back({Place(n), "the operator", first});
+    return false;
+  }
+  const std::string place = Place(n);
+  ExpandContext c(g, id, opset);
+  const bool done = e->expand(c);
+  TRY(std::move(c.status));
+  if (!done) refusals.push_back({place, c.why.empty() ? "the operator" : c.why, first});
+  return done;
 }
 
 }  // namespace
@@ -180,6 +192,13 @@ bool ExpandContext::Become(ValueId v) {
   g.ReplaceAllUses(old, v);
   g.Erase(id);
   return true;
+}
+
+void ExpandContext::BecomesToo(size_t output, ValueId v) {
+  const ValueId old = node().outputs[output];
+  if (!status || old == ValueId::kNone) return;
+  g.value(v).name = g.value(old).name;
+  g.ReplaceAllUses(old, v);
 }
 
 Status ExpandFor(Graph& g, int opset, std::vector<Refusal>& refusals) {

@@ -32,6 +32,8 @@ class ExpandContext {
   ValueId Ints(std::vector<int64_t> v) { return Const(Tensor::Ints(v)); }
   // Whoever read output 0 reads v; the node is gone.
   bool Become(ValueId v);
+  // Before that: whoever read another output reads v.
+  void BecomesToo(size_t output, ValueId v);
 
  private:
   int made_ = 0;
@@ -45,6 +47,7 @@ struct Expansion {
   // Whether a node must be expanded though the opset has its operator; nullptr: never.
   bool (*also)(const Graph&, const Node&, int opset) = nullptr;
 };
-std::span<const Expansion> Expansions();
+std::span<const Expansion> Expansions();       // of standard operators
+std::span<const Expansion> FusedExpansions();  // of the engine's own
 
 }  // namespace dunlin::onnx_export

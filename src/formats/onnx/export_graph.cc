@@ -32,10 +32,12 @@ Type Kept(const Type& t, bool extents) {
 
 std::string Place(const Node& n) { return fmt::format("node '{}' ({})", n.name, n.op->name); }
 
-Message ValueInfo(const std::string& name, const Type* type, const SymbolTable& symbols) {
+Message ValueInfo(const std::string& name, const Type* type, const SymbolTable& symbols,
+                  bool optional_sequence) {
   Message m;
   m.Text(1, name);
-  if (type != nullptr && type->dtype != DType::kUndefined) m.Sub(2, TypeMessage(*type, symbols));
+  if (type != nullptr && type->dtype != DType::kUndefined)
+    m.Sub(2, TypeMessage(*type, symbols, optional_sequence));
   return m;
 }
 
@@ -55,9 +57,12 @@ const std::string& ModelWriter::SharedConstant(const std::string& wish, const Te
 }
 
 void ModelWriter::NeedType(DType t) {
-  const int least = t == DType::kI4 || t == DType::kU4                 ? 10
-                    : t >= DType::kF8E4M3FN && t <= DType::kF8E5M2FNUZ ? 9
-                                                                       : 4;
+  const int least = t == DType::kI2 || t == DType::kU2   ? 13
+                    : t == DType::kF8E8M0                ? 12
+                    : t == DType::kF4E2M1                ? 11
+                    : t == DType::kI4 || t == DType::kU4 ? 10
+                    : IsFloat8(t)                        ? 9
+                                                         : 4;
   ir_version = std::max(ir_version, least);
 }
 
@@ -167,14 +172,16 @@ Message GraphWriter::WriteBody(const Node& n, const Graph& body, const std::stri
     }
     const std::string in = model_.ValueName(body.value(v).name);
     writer.Bind(v, in);
-    // Extents of one iteration need not be those of the next.
-    const Type type = Kept(body.value(v).type, false);
+    // Extents of one iteration need not be those of the next; but Loop's number and condition are
+    // scalars, and must be told to be.
+    const bool scalar = n.op->name == "Loop" && i < 2;
+    const Type type = Kept(body.value(v).type, scalar);
     inputs.Sub(graph::kInput, ValueInfo(in, &type, body.symbols()));
   }
   writer.WriteNodes();
   Message outputs;
   for (const ValueId v : body.outputs()) {
-    const std::string made = writer.OutputName(v, body.value(v).name + "/out");
+    const std::string made = writer.OutputName(v, body.value(v).name);
     const Type type = Kept(body.value(v).type, false);
     outputs.Sub(graph::kOutput, ValueInfo(made, &type, body.symbols()));
   }
@@ -190,6 +197,7 @@ Message GraphWriter::WriteBody(const Node& n, const Graph& body, const std::stri
 
 std::string GraphWriter::OutputName(ValueId v, const std::string& wish) {
   if (made_.contains(v) && outputs_.insert(names_[v]).second) return names_[v];
+  NameOf(v);  // a constant's own comes first
   const std::string name = main_ ? wish : model_.ValueName(wish);
   OutNode identity{"Identity", "", name, {}, {{v, ""}}, {name}, {}};
   Put(std::move(identity));

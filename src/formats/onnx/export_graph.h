@@ -48,6 +48,7 @@ class GraphWriter {
 };
 
 // A name and what is known of its type, the message ValueInfoProto.
-Message ValueInfo(const std::string& name, const Type* type, const SymbolTable& symbols);
+Message ValueInfo(const std::string& name, const Type* type, const SymbolTable& symbols,
+                  bool optional_sequence = false);
 
 }  // namespace dunlin::onnx_export

@@ -11,8 +11,8 @@ constexpr uint32_t kDims = 1, kDataType = 2, kStringData = 6, kName = 8, kRawDat
 constexpr int64_t kExternal = 1;
 }  // namespace tensor
 namespace type {
-constexpr uint32_t kTensor = 1, kSequence = 4, kOptional = 9, kElemType = 1, kShape = 2, kDim = 1,
-                   kDimValue = 1, kDimParam = 2;
+constexpr uint32_t kTensor = 1, kSequence = 4, kMap = 5, kOptional = 9, kElemType = 1, kShape = 2,
+                   kDim = 1, kDimValue = 1, kDimParam = 2, kKeyType = 1, kValueType = 2;
 }
 namespace attribute {
 constexpr uint32_t kName = 1, kF = 2, kI = 3, kS = 4, kT = 5, kFloats = 7, kInts = 8, kStrings = 9,
@@ -65,7 +65,7 @@ Message TensorMessage(const std::string& name, const Tensor& t, DataFile* data) 
   return m;
 }
 
-Message TypeMessage(const Type& t, const SymbolTable& symbols) {
+Message TypeMessage(const Type& t, const SymbolTable& symbols, bool optional_sequence) {
   Message tensor;
   if (t.dtype != DType::kUndefined) tensor.Int(type::kElemType, OnnxDType(t.dtype));
   if (t.ranked) {
@@ -80,7 +80,18 @@ Message TypeMessage(const Type& t, const SymbolTable& symbols) {
   }
   Message m;
   m.Sub(type::kTensor, std::move(tensor));
-  if (t.kind == Type::Kind::kTensor) return m;
+  if (t.key != DType::kUndefined) {
+    Message map;
+    map.Int(type::kKeyType, OnnxDType(t.key)).Sub(type::kValueType, std::move(m));
+    m = Message();
+    m.Sub(type::kMap, std::move(map));
+  }
+  if (t.kind == Type::Kind::kTensor || t.kind == Type::Kind::kMap) return m;
+  if (t.kind == Type::Kind::kOptional && optional_sequence) {
+    Message sequence;
+    sequence.Sub(type::kSequence, Message().Sub(type::kElemType, std::move(m)));
+    m = std::move(sequence);
+  }
   Message outer;
   outer.Sub(t.kind == Type::Kind::kSequence ? type::kSequence : type::kOptional,
             Message().Sub(type::kElemType, std::move(m)));

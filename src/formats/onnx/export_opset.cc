@@ -508,7 +508,13 @@ constexpr FormRule kFormRules[] = {
 }  // namespace
 
 void ToOpset(NodeForm& f) {
+  if (f.n.op == kBatchScan) {
+    f.n.op = "Scan";
+    f.n.domain.clear();
+    return;
+  }
   if (!f.n.domain.empty()) return;
+  CheckTypes(f);
   NegativeAxis(f);
   const std::string op = f.n.op;  // a rule may change it
   for (const FormRule& r : kFormRules)

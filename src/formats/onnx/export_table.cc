@@ -139,29 +139,32 @@ ValueId Narrow(ExpandContext& c, const Stash& s, ValueId v) {
   return c.Op("Cast", {v}, {{"to", int64_t{OnnxDType(s.type)}}});
 }
 
-// x / sqrt(mean(x²) + epsilon) over axes.
-ValueId OverRoot(ExpandContext& c, ValueId x, ValueId axes, DType t) {
+// sqrt(mean(x²) + epsilon) over axes
+ValueId Root(ExpandContext& c, ValueId x, ValueId axes, DType t) {
   const auto epsilon = double(Get<float>(AttrsOf(c), "epsilon", 1e-5f));
   const ValueId mean = c.Op("ReduceMean", {c.Op("Mul", {x, x}), axes});
-  const ValueId sum = c.Op("Add", {mean, c.Number(epsilon, t)});
-  return c.Op("Div", {x, c.Op("Sqrt", {sum})});
+  return c.Op("Sqrt", {c.Op("Add", {mean, c.Number(epsilon, t)})});
 }
 
 template <bool kCentred>
 bool VectorNorm(ExpandContext& c) {
   const std::vector<int64_t> list = AxesFrom(c.type(c.In(0)), Get<int64_t>(AttrsOf(c), "axis", -1));
   if (list.empty() || !IsFloating(c.type(c.In(0)))) return c.No("a tensor of unknown rank or type");
+  const std::vector<ValueId> in = {c.In(0), c.In(1), c.In(2)};
   const std::vector<ValueId> outputs = c.node().outputs;
-  for (size_t o = 1; o < outputs.size(); ++o)
-    if (outputs[o] != ValueId::kNone && c.g.UseCount(outputs[o]) > 0)
-      return c.No("its further outputs");
   const Stash s = Widen(c);
   const ValueId axes = c.Ints(list);
-  ValueId x = s.x;
-  if (kCentred) x = c.Op("Sub", {x, c.Op("ReduceMean", {x, axes})});
-  ValueId y = Narrow(c, s, OverRoot(c, x, axes, s.inner));
-  y = c.Op("Mul", {y, c.In(1)});
-  if (c.In(2) != ValueId::kNone) y = c.Op("Add", {y, c.In(2)});
+  ValueId x = s.x, mean = ValueId::kNone;
+  if (kCentred) {
+    mean = c.Op("ReduceMean", {x, axes});
+    x = c.Op("Sub", {x, mean});
+  }
+  const ValueId root = Root(c, x, axes, s.inner);
+  ValueId y = Narrow(c, s, c.Op("Div", {x, root}));
+  y = c.Op("Mul", {y, in[1]});
+  if (in[2] != ValueId::kNone) y = c.Op("Add", {y, in[2]});
+  if (outputs.size() > 1) c.BecomesToo(1, mean);
+  if (outputs.size() > 2) c.BecomesToo(2, c.Op("Reciprocal", {root}));
   return c.Become(y);
 }
 
@@ -176,7 +179,7 @@ bool GroupNorm(ExpandContext& c) {
   const ValueId flat = c.Op("Reshape", {s.x, c.Ints({0, groups, -1})});
   const ValueId axes = c.Ints({2});
   const ValueId centred = c.Op("Sub", {flat, c.Op("ReduceMean", {flat, axes})});
-  const ValueId unit = Narrow(c, s, OverRoot(c, centred, axes, s.inner));
+  const ValueId unit = Narrow(c, s, c.Op("Div", {centred, Root(c, centred, axes, s.inner)}));
   ValueId y = c.Op("Reshape", {unit, shape});
   std::vector<int64_t> column(size_t(x.dims.rank()) - 1, 1);
   column[0] = -1;

@@ -158,6 +158,35 @@ TEST(OnnxExport, WhatAnOpsetCannotSayIsRefusedWithTheLeastThatCan) {
   EXPECT_FALSE(m.Bytes(25));
 }
 
+TEST(OnnxExport, ElementTypesThatCameLaterAreRefused) {
+  Maker integers(14), halves(22);
+  integers.Output("y", integers.Add("Relu", {integers.Input("x", {4}, DType::kI32)}));
+  EXPECT_TRUE(integers.Bytes(14));
+  EXPECT_THAT(integers.Bytes(13).error().message, HasSubstr("elements of i32 needs opset 14"));
+  halves.Output("y", halves.Add("Elu", {halves.Input("x", {4}, DType::kBF16)}));
+  EXPECT_TRUE(halves.Bytes(22));
+  EXPECT_FALSE(halves.Bytes(21));
+}
+
+TEST(OnnxExport, KindsOfInputsAreKept) {
+  Maker m(16);
+  Type optional = Type::Of(DType::kF32, {2});
+  optional.kind = Type::Kind::kOptional;
+  m.model.inputs.push_back({"x", optional, true});
+  m.Output("y", m.Add("OptionalHasElement", {m.g().AddInput("x", optional)}));
+  const auto p = m.Written();
+  EXPECT_TRUE(p.graph().input(0).type().optional_type().elem_type().has_sequence_type());
+  Maker maps;
+  const Type map = Type::Map(DType::kString, DType::kF32);
+  maps.model.inputs.push_back({"x", map});
+  const ValueId x = maps.g().AddInput("x", map);
+  maps.model.metadata["opset.ai.onnx.ml"] = "3";
+  maps.Output("y", Maker::Add(maps.g(), "CastMap", {x}, {}, "ai.onnx.ml"));
+  const auto q = maps.Written();
+  EXPECT_EQ(q.graph().input(0).type().map_type().key_type(), onnx::TensorProto::STRING);
+  EXPECT_EQ(q.opset_import(1).version(), 3);
+}
+
 TEST(OnnxExport, WithoutAnOpsetTheLeastAboveTheModelsOwnIsTaken) {
   Maker m(13);
   const ValueId x = m.Input("x", {4}, DType::kI32);

@@ -30,6 +30,10 @@ bool IsStandard(const std::string& domain) {
   return domain.empty() || domain == "ai.onnx.ml" || domain == "com.microsoft";
 }
 
+bool HoldsSequence(const onnx::ValueInfoProto& v) {
+  return v.type().has_optional_type() && v.type().optional_type().elem_type().has_sequence_type();
+}
+
 struct Importer {
   const onnx::ModelProto& model;
   TensorSource source;
@@ -407,7 +411,7 @@ struct Importer {
       }
       unknown.erase(i.name());
       TRY(scope.Define(i.name(), out.graph->AddInput(i.name(), *type)));
-      out.inputs.push_back({i.name(), *type});
+      out.inputs.push_back({i.name(), *type, HoldsSequence(i)});
     }
     if (unknown.empty()) return {};
     return Fail(Code::kInvalidArgument, "'{}' is to be fed, but the model lists no such input",
@@ -449,7 +453,7 @@ struct Importer {
     for (const auto& o : proto.output()) {
       // Inference knows better; what is declared only fills gaps.
       const auto type = ReadType(o.type(), out.graph->symbols());
-      out.outputs.push_back({o.name(), type ? *type : Type{}});
+      out.outputs.push_back({o.name(), type ? *type : Type{}, HoldsSequence(o)});
     }
     Describe(out);
     return out;
