@@ -276,11 +276,13 @@ RuleTable MakeRules() {
   return r;
 }
 
-// In this domain the inputs that an operator needs come first; nothing later looks whether one is
-// left out.
+// In this domain the inputs that an operator needs come first, and of a list none may be missing;
+// nothing later looks whether one is left out.
 Status CheckRequired(const RawNode& n) {
   const OpDef* op = FindOp(n.op, n.domain);
-  for (size_t i = 0; op != nullptr && i < n.inputs.size() && int(i) < op->min_inputs; ++i)
+  if (op == nullptr) return {};
+  const bool list = op->max_inputs < 0 && op->subgraphs == 0;
+  for (size_t i = 0; i < n.inputs.size() && (list || int(i) < op->min_inputs); ++i)
     if (n.inputs[i] == ValueId::kNone)
       return Fail(Code::kInvalidArgument, "input {} is left out, {} needs it", i, n.op);
   return {};

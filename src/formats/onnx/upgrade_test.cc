@@ -187,6 +187,15 @@ TEST(Upgrade, RefusesANodeThatLeavesOutWhatItNeeds) {
   }
 }
 
+TEST(Upgrade, RefusesAListWithAGap) {
+  for (const char* op : {"Concat", "SequenceConstruct", "Max"}) {
+    OldNode n(13, op);
+    n.Input(kRow).Input(kRow);
+    n.raw.inputs.insert(n.raw.inputs.begin() + 1, ValueId::kNone);
+    EXPECT_EQ(Upgrade(n.raw, 13, n.graph).error().code, Code::kInvalidArgument) << op;
+  }
+}
+
 TEST(Upgrade, ANodeWithoutInputsIsLeftToTheImporter) {
   for (const char* op : {"Softmax", "PRelu", "BatchNormalization", "Tile", "Affine", "Pad"}) {
     OldNode n(5, op);

@@ -90,6 +90,10 @@ Status BatchScan::Reference(const Attrs& a, RunContext& ctx) {
     return Fail(Code::kInvalidArgument, "a scanned input {} is not [batch, time, …]",
                 ToString(first.dims));
   const int64_t batch = first.dims[0], steps = first.dims[1];
+  // Extents of empty tensors can be beyond all memory.
+  constexpr int64_t kMaxItems = int64_t{1} << 24;
+  if (batch < 1 || steps < 1 || batch > kMaxItems / steps)
+    return Fail(Code::kInvalidArgument, "a batch of {} with {} steps of time", batch, steps);
   for (int i = roles.first_state; i < roles.inputs; ++i) {
     const Dims& d = ctx.in(i).dims;
     const bool scan = i >= roles.first_scan;
@@ -137,8 +141,6 @@ Status BatchScan::Reference(const Attrs& a, RunContext& ctx) {
   }
   for (int o = 0; o < outputs; ++o) {
     if (!ctx.wants(o)) continue;
-    if (batch * steps == 0)
-      return Fail(Code::kInvalidArgument, "a batch of {} with {} steps of time", batch, steps);
     auto whole = o < states ? Stack(finals[size_t(o)], 0, false)
                             : StackPadded(scans[size_t(o - states)], steps);
     if (!whole) return Fail(whole.error());

@@ -210,6 +210,13 @@ TEST(BatchScan, RefusesLengthsAndBatchesThatDoNotFit) {
     return t.Reference();
   };
   EXPECT_TRUE(run(2, 1).has_value());
+  OpTest huge("BatchScan", "dunlin");  // of nothing, but often
+  huge.Attr("num_scan_inputs", 1).Absent();
+  huge.Input(Tensor::Zeros(DType::kF32, {int64_t{1} << 50, 1, 0}).value()).Subgraphs({&body});
+  huge.OnInferSubgraph([](int, std::span<const Type> formal) -> Result<std::vector<Type>> {
+    return std::vector{formal[0]};
+  });
+  EXPECT_EQ(huge.Reference().error().code, Code::kInvalidArgument);
   EXPECT_EQ(run(3, 1).error().code, Code::kInvalidArgument);
   EXPECT_EQ(run(2, 2).error().code, Code::kInvalidArgument);
 }
