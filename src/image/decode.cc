@@ -1,5 +1,7 @@
-// PNG and JPEG, by their libraries. libjpeg reports errors by longjmp: no object with a destructor
-// may live in a frame it leaves, which is why ReadJpeg works on plain memory given by its caller.
+// PNG, JPEG and WebP, by their libraries. libjpeg reports errors by longjmp: no object with a
+// destructor may live in a frame it leaves, which is why ReadJpeg works on plain memory given by
+// its caller.
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>  // jpeglib.h needs FILE and does not say so
 #include <cstring>
@@ -8,6 +10,7 @@
 
 #include <jerror.h>
 #include <png.h>
+#include <webp/decode.h>
 
 #include <string_view>
 
@@ -42,6 +45,19 @@ Result<Image> DecodePng(std::span<const std::byte> bytes) {
     return Fail(Code::kInvalidArgument, "damaged PNG: {}", png.message);
   Image image{int(png.width), int(png.height), std::vector<uint8_t>(rgba.size() / 4 * 3)};
   for (size_t p = 0; p < rgba.size() / 4; ++p) std::memcpy(&image.rgb[p * 3], &rgba[p * 4], 3);
+  return image;
+}
+
+Result<Image> DecodeWebp(std::span<const std::byte> bytes) {
+  const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
+  Image image;
+  if (WebPGetInfo(data, bytes.size(), &image.width, &image.height) == 0)
+    return Fail(Code::kInvalidArgument, "damaged WebP: its header makes no sense");
+  TRY(CheckImageSize(image.width, image.height));
+  image.rgb.resize(size_t(image.width) * size_t(image.height) * 3);
+  if (WebPDecodeRGBInto(data, bytes.size(), image.rgb.data(), image.rgb.size(), image.width * 3) ==
+      nullptr)
+    return Fail(Code::kInvalidArgument, "damaged WebP: the picture cannot be decoded");
   return image;
 }
 
@@ -139,19 +155,17 @@ Result<Image> DecodeImage(std::span<const std::byte> bytes) {
   if (bytes.size() > 2 && StartsWith(bytes, "P") && bytes[1] >= std::byte{'1'} &&
       bytes[1] <= std::byte{'6'})
     return DecodePnm(bytes);
+  if (StartsWith(bytes, "II*\0"sv) || StartsWith(bytes, "MM\0*"sv)) return DecodeTiff(bytes);
+  if (StartsWith(bytes, "RIFF") &&
+      StartsWith(bytes.subspan(std::min<size_t>(8, bytes.size())), "WEBP"))
+    return DecodeWebp(bytes);
   constexpr std::pair<std::string_view, std::string_view> kKnown[] = {
-      {"RIFF"sv, "WebP"},
-      {"II*\0"sv, "TIFF"},
-      {"MM\0*"sv, "TIFF"},
-      {"GIF8"sv, "GIF"},
-      {"\0\0\0\x0cjP"sv, "JPEG 2000"},
-      {"\xffO\xffQ"sv, "JPEG 2000"},
-  };
+      {"GIF8"sv, "GIF"}, {"\0\0\0\x0cjP"sv, "JPEG 2000"}, {"\xffO\xffQ"sv, "JPEG 2000"}};
   for (const auto& [signature, name] : kKnown)
     if (StartsWith(bytes, signature))
-      return Fail(Code::kUnimplemented, "{} pictures are not supported: PNG, JPEG, BMP and PNM are",
-                  name);
-  return Fail(Code::kInvalidArgument, "it is no PNG, JPEG, BMP or PNM file");
+      return Fail(Code::kUnimplemented,
+                  "{} pictures are not supported: PNG, JPEG, WebP, TIFF, BMP and PNM are", name);
+  return Fail(Code::kInvalidArgument, "it is no PNG, JPEG, WebP, TIFF, BMP or PNM file");
 }
 
 }  // namespace dunlin

@@ -25,8 +25,8 @@ Status CheckImageSize(int64_t width, int64_t height);
 
 // By signature: PNG or JPEG. Others have no signature that a file of numbers could not begin with.
 bool LooksLikeImage(std::span<const std::byte> bytes);
-// PNG, JPEG, BMP (uncompressed) and PNM (P1 to P6). kInvalidArgument for a damaged, cut short,
-// oversized or unknown file, kUnimplemented for a format that is known by name only.
+// PNG, JPEG, WebP, BMP and TIFF (uncompressed), PNM (P1 to P6). kInvalidArgument for a damaged, cut
+// short, oversized or unknown file, kUnimplemented for a format that is known by name only.
 Result<Image> DecodeImage(std::span<const std::byte> bytes);
 
 }  // namespace dunlin

@@ -9,6 +9,7 @@
 
 #include <jpeglib.h>
 #include <png.h>
+#include <webp/encode.h>
 
 namespace dunlin {
 namespace {
@@ -182,8 +183,57 @@ TEST(DecodeImage, CutOrImpossiblePlainFilesAreErrors) {
     EXPECT_FALSE(DecodeImage(Bytes(bad))) << bad;
 }
 
+// One directory of eight entries, then the picture: two strips of one row.
+std::string Tiff(bool big, int photometric, int samples, const std::string& pixels) {
+  std::string s = big ? "MM" : "II";
+  const auto put = [&](int64_t v, int bytes) {
+    for (int i = 0; i < bytes; ++i) s += char(v >> (8 * (big ? bytes - 1 - i : i)));
+  };
+  const auto entry = [&](int tag, int value) {
+    put(tag, 2), put(3, 2), put(1, 4), put(value, 2), put(0, 2);
+  };
+  const int at = 8 + 2 + 8 * 12 + 8;  // header, directory, the two offsets
+  put(42, 2), put(8, 4), put(8, 2);
+  entry(256, 2), entry(257, 2), entry(258, 8), entry(259, 1), entry(262, photometric);
+  put(273, 2), put(4, 2), put(2, 4), put(at - 8, 4);
+  entry(277, samples), entry(278, 1);
+  put(at + 2 * samples, 4), put(at, 4);  // the second row comes first
+  return s + pixels;
+}
+
+TEST(DecodeImage, TiffInEitherOrderOfBytes) {
+  for (const bool big : {false, true}) {
+    const auto rgb = DecodeImage(Bytes(Tiff(big, 2, 3, "\7\x8\x9\xa\xb\xc\1\2\3\4\5\6")));
+    ASSERT_TRUE(rgb) << rgb.error().message;
+    EXPECT_EQ(rgb->rgb, (std::vector<uint8_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}));
+    const auto grey = DecodeImage(Bytes(Tiff(big, 0, 1, std::string("\3\4\0\xff", 4))));
+    ASSERT_TRUE(grey) << grey.error().message;
+    EXPECT_EQ(grey->rgb,
+              (std::vector<uint8_t>{255, 255, 255, 0, 0, 0, 252, 252, 252, 251, 251, 251}));
+  }
+  const std::string whole = Tiff(false, 1, 1, "abcd");
+  for (size_t n = 0; n < whole.size(); ++n)
+    EXPECT_FALSE(DecodeImage(Bytes(whole.substr(0, n)))) << n;
+  EXPECT_THAT(DecodeImage(Bytes(Tiff(false, 6, 3, std::string(12, 'x')))).error().message,
+              HasSubstr("interpretation 6"));
+}
+
+TEST(DecodeImage, WebpWithoutLossIsExact) {
+  const std::vector<uint8_t> rgb = Ramp(3 * 2 * 3);
+  uint8_t* data = nullptr;
+  const size_t bytes = WebPEncodeLosslessRGB(rgb.data(), 3, 2, 9, &data);
+  const std::string file(reinterpret_cast<const char*>(data), bytes);
+  WebPFree(data);
+  const auto image = DecodeImage(Bytes(file));
+  ASSERT_TRUE(image) << image.error().message;
+  EXPECT_EQ(image->width, 3);
+  EXPECT_EQ(image->rgb, rgb);
+  for (size_t n = 0; n < file.size() / 2; ++n)
+    EXPECT_FALSE(DecodeImage(Bytes(file.substr(0, n)))) << n;
+}
+
 TEST(DecodeImage, NamesFormatsItDoesNotRead) {
-  EXPECT_THAT(DecodeImage(Bytes("RIFF1234WEBPVP8 ")).error().message, HasSubstr("WebP"));
+  EXPECT_THAT(DecodeImage(Bytes("GIF89a")).error().message, HasSubstr("GIF pictures"));
 }
 
 }  // namespace

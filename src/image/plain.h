@@ -7,5 +7,6 @@ namespace dunlin {
 
 Result<Image> DecodeBmp(std::span<const std::byte> bytes);
 Result<Image> DecodePnm(std::span<const std::byte> bytes);
+Result<Image> DecodeTiff(std::span<const std::byte> bytes);
 
 }  // namespace dunlin
