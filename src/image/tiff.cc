@@ -22,7 +22,9 @@ enum Tag : uint32_t {
 class TiffReader {
  public:
   explicit TiffReader(std::span<const std::byte> bytes)
-      : bytes_(bytes), big_(bytes[0] == std::byte{'M'}), directory_(Number(4, 4)) {}
+      : bytes_(bytes),
+        big_(!bytes.empty() && bytes[0] == std::byte{'M'}),
+        directory_(Number(4, 4)) {}
 
   // 0 behind the end.
   uint32_t Number(size_t at, size_t width) const {
@@ -33,18 +35,19 @@ class TiffReader {
     }
     return v;
   }
-  // The numbers of an entry; `otherwise` when the directory has none of this tag.
+  // Whether the file holds all of the directory; only then may it be asked.
+  bool complete() const { return directory_ + 2 + Entries() * 12 <= bytes_.size(); }
+  // The numbers of an entry, none when they lie behind the end; `otherwise` when the directory has
+  // none of this tag.
   std::vector<uint32_t> Values(Tag tag, std::vector<uint32_t> otherwise) const {
-    const uint32_t entries = Number(directory_, 2);
-    for (uint32_t e = 0; e < entries; ++e) {
-      const size_t at = directory_ + 2 + size_t(e) * 12;
-      if (at + 12 > bytes_.size()) break;
+    for (size_t e = 0; e < Entries(); ++e) {
+      const size_t at = directory_ + 2 + e * 12;
       if (Number(at, 2) != tag) continue;
       const size_t width = Number(at + 2, 2) == 3 ? 2 : 4;  // SHORT or LONG
-      // No more than the file has room for.
-      const size_t count = std::min<size_t>(Number(at + 4, 4), bytes_.size() / width);
+      const size_t count = Number(at + 4, 4);
       const size_t first = count * width <= 4 ? at + 8 : Number(at + 8, 4);
       std::vector<uint32_t> values;
+      if (first + count * width > bytes_.size()) return values;
       for (size_t i = 0; i < count; ++i) values.push_back(Number(first + i * width, width));
       return values;
     }
@@ -56,6 +59,8 @@ class TiffReader {
   }
 
  private:
+  size_t Entries() const { return Number(directory_, 2); }
+
   std::span<const std::byte> bytes_;
   bool big_;
   size_t directory_;
@@ -64,14 +69,15 @@ class TiffReader {
 }  // namespace
 
 Result<Image> DecodeTiff(std::span<const std::byte> bytes) {
-  if (bytes.size() < 8) return Fail(Code::kInvalidArgument, "damaged TIFF: it is cut short");
   const TiffReader tiff(bytes);
+  if (!tiff.complete()) return Fail(Code::kInvalidArgument, "damaged TIFF: it is cut short");
   const int64_t width = tiff.Value(kWidth, 0), height = tiff.Value(kHeight, 0);
   TRY(CheckImageSize(width, height));
   const uint32_t compression = tiff.Value(kCompression, 1);
   const uint32_t photometric = tiff.Value(kPhotometric, 1), samples = tiff.Value(kSamples, 1);
   const auto bits = tiff.Values(kBits, {1});
-  const bool eight = std::all_of(bits.begin(), bits.end(), [](uint32_t b) { return b == 8; });
+  const bool eight =
+      !bits.empty() && std::all_of(bits.begin(), bits.end(), [](uint32_t b) { return b == 8; });
   if (compression != 1 || !eight || photometric > 2 || tiff.Value(kPlanar, 1) != 1)
     return Fail(Code::kUnimplemented,
                 "a TIFF with compression {} and photometric interpretation {}: uncompressed 8-bit "
