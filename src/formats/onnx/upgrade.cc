@@ -153,7 +153,7 @@ Status GroupNormalization(Upgrader& u) {
 }
 
 Status Dropout(Upgrader& u) {
-  u.Drop({"ratio", "is_test", "seed", "consumed_inputs"});
+  u.Drop({"ratio", "is_test", "consumed_inputs"});
   if (u.opset < 12) u.n.inputs.resize(1);
   return {};
 }

@@ -177,6 +177,13 @@ TEST(Upgrade, RnnsOfOldAskedForTheirSequences) {
   ExpectFloats(n.Run(), {1, 1, 1, 1}, {0.7615942f});
 }
 
+// numpy.random.seed(1); numpy.random.uniform(size=3) is .417 .720 .0001.
+TEST(Upgrade, DropoutKeepsItsSeed) {
+  OldNode n(13, "Dropout");
+  n.Input(kRow).Input(Tensor::Scalar(0.5f)).Input(Tensor::Scalar(true)).Attr("seed", int64_t{1});
+  ExpectFloats(n.Run(), {1, 3}, {0, 4, 0});
+}
+
 TEST(Upgrade, RefusesANodeThatLeavesOutWhatItNeeds) {
   for (const char* op : {"BatchNormalization", "Add", "TopK", "Affine"}) {
     OldNode n(7, op);
