@@ -50,20 +50,35 @@ Mapping TwoWay(DType x, Tensor strings, Tensor ints, const std::string& default_
   return {std::move(ints), std::move(strings), Tensor::Of<std::string>(Dims{}, {default_string})};
 }
 
-Status Map(RunContext& ctx, const Mapping& m) {
-  const TensorView& x = ctx.in(0);
-  const KeyIndex index = TRY(KeyIndex::Create(m.keys));
-  TensorView& y = *TRY(ctx.Allocate(0, m.values.dtype(), x.dims));
-  return VisitDType(m.values.dtype(), "values", [&]<class T>(TypeTag<T>) -> Status {
-    for (int64_t i = 0; i < x.count(); ++i) {
-      const int64_t at = TRY(index.Find(x, i));
-      y.mut<T>()[i] = at < 0 ? m.otherwise.as<T>()[0] : m.values.as<T>()[at];
-    }
-    return {};
-  });
-}
+// A mapping whose keys are indexed.
+class Encoder {
+ public:
+  static constexpr std::string_view kKernel = "encoder.index";
+  Status Run(RunContext& ctx, const Results& results) const {
+    const TensorView& x = ctx.in(0);
+    TensorView& y = *TRY(results.Get(0, map_.values.dtype(), x.dims));
+    return VisitDType(y.dtype, "values", [&]<class T>(TypeTag<T>) -> Status {
+      for (int64_t i = 0; i < x.count(); ++i) {
+        const int64_t at = TRY(index_.Find(x, i));
+        y.mut<T>()[i] = at < 0 ? map_.otherwise.as<T>()[0] : map_.values.as<T>()[at];
+      }
+      return {};
+    });
+  }
 
-struct LabelEncoder {
+ protected:
+  Status Set(Mapping map) {
+    map_ = std::move(map);
+    index_ = TRY(KeyIndex::Create(map_.keys));
+    return {};
+  }
+
+ private:
+  Mapping map_;
+  KeyIndex index_;
+};
+
+struct LabelEncoder : Encoder {
   struct Attrs {
     std::vector<std::string> classes_strings;  // version 1: labels, numbered from 0
     std::vector<std::string> keys_strings, values_strings;
@@ -99,11 +114,16 @@ struct LabelEncoder {
                   DTypeName(m.keys.dtype()), DTypeName(x));
     return InferMapped(ctx, m.values.dtype());
   }
-  static Status Reference(const Attrs& a, RunContext& ctx) {
-    if (a.classes_strings.empty()) return Map(ctx, TRY(Read(a)));
-    return Map(
-        ctx, TwoWay(ctx.in(0).dtype, Vector(a.classes_strings),
-                    Vector(Numbered(a.classes_strings.size())), a.default_string, a.default_int64));
+  static Result<LabelEncoder> Prepare(const Attrs& a, DType x) {
+    LabelEncoder m;
+    if (a.classes_strings.empty()) {
+      const Mapping map = TRY(Read(a));
+      TRY(m.Set(map));
+    } else {
+      TRY(m.Set(TwoWay(x, Vector(a.classes_strings), Vector(Numbered(a.classes_strings.size())),
+                       a.default_string, a.default_int64)));
+    }
+    return m;
   }
 
  private:
@@ -146,7 +166,7 @@ struct LabelEncoder {
   }
 };
 
-struct CategoryMapper {
+struct CategoryMapper : Encoder {
   struct Attrs {
     std::vector<int64_t> cats_int64s;
     std::vector<std::string> cats_strings;
@@ -166,9 +186,11 @@ struct CategoryMapper {
                   a.cats_int64s.size(), a.cats_strings.size());
     return InferTwoWay(ctx);
   }
-  static Status Reference(const Attrs& a, RunContext& ctx) {
-    return Map(ctx, TwoWay(ctx.in(0).dtype, Vector(a.cats_strings), Vector(a.cats_int64s),
-                           a.default_string, a.default_int64));
+  static Result<CategoryMapper> Prepare(const Attrs& a, DType x) {
+    CategoryMapper m;
+    TRY(m.Set(TwoWay(x, Vector(a.cats_strings), Vector(a.cats_int64s), a.default_string,
+                     a.default_int64)));
+    return m;
   }
 };
 
@@ -177,8 +199,8 @@ struct CategoryMapper {
 
 std::span<const OpDef> EncoderOps() {
   static const OpDef ops[] = {
-      Declare<ml::LabelEncoder>("LabelEncoder", {.domain = ml::kDomain}),
-      Declare<ml::CategoryMapper>("CategoryMapper", {.domain = ml::kDomain}),
+      Declare<ml::ModelOp<ml::LabelEncoder>>("LabelEncoder", {.domain = ml::kDomain}),
+      Declare<ml::ModelOp<ml::CategoryMapper>>("CategoryMapper", {.domain = ml::kDomain}),
   };
   return ops;
 }

@@ -351,27 +351,39 @@ struct OneHotEncoder {
     ctx.Set(0, t);
     return {};
   }
-  static Status Reference(const Attrs& a, RunContext& ctx) {
-    const TensorView& x = ctx.in(0);
+  static constexpr std::string_view kKernel = "encoder.index";
+  static Result<OneHotEncoder> Prepare(const Attrs& a, DType x) {
     const bool text = !a.cats_strings.empty();
-    if (text != (x.dtype == DType::kString))
+    if (text != (x == DType::kString))
       return Fail(Code::kInvalidArgument, "categories of another type than the input, {}",
-                  DTypeName(x.dtype));
-    const KeyIndex index =
+                  DTypeName(x));
+    OneHotEncoder m;
+    m.index_ =
         text ? KeyIndex::Of<std::string>(a.cats_strings) : KeyIndex::Of<int64_t>(a.cats_int64s);
+    m.categories_ = a.categories();
+    m.zeros_ = a.zeros != 0;
+    return m;
+  }
+  Status Run(RunContext& ctx, const Results& results) const {
+    const TensorView& x = ctx.in(0);
     Dims dims = x.dims;
-    dims.push_back(a.categories());
-    TensorView& y = *TRY(ctx.Allocate(0, DType::kF32, dims));
+    dims.push_back(categories_);
+    TensorView& y = *TRY(results.Get(0, DType::kF32, dims));
     std::fill_n(y.mut<float>(), y.count(), 0.0f);
     for (int64_t i = 0; i < x.count(); ++i) {
-      const int64_t at = TRY(index.FindTruncated(x, i));
+      const int64_t at = TRY(index_.FindTruncated(x, i));
       if (at >= 0)
-        y.mut<float>()[i * a.categories() + at] = 1;
-      else if (a.zeros == 0)
+        y.mut<float>()[i * categories_ + at] = 1;
+      else if (!zeros_)
         return Fail(Code::kInvalidArgument, "element {} has an unknown category (zeros is 0)", i);
     }
     return {};
   }
+
+ private:
+  KeyIndex index_;
+  int64_t categories_ = 0;
+  bool zeros_ = true;
 };
 
 }  // namespace
@@ -387,7 +399,7 @@ std::span<const OpDef> FeatureOps() {
                                          {.domain = ml::kDomain, .min_inputs = 2, .max_inputs = 2}),
       Declare<ml::FeatureVectorizer>("FeatureVectorizer",
                                      {.domain = ml::kDomain, .max_inputs = -1}),
-      Declare<ml::OneHotEncoder>("OneHotEncoder", {.domain = ml::kDomain}),
+      Declare<ml::ModelOp<ml::OneHotEncoder>>("OneHotEncoder", {.domain = ml::kDomain}),
   };
   return ops;
 }

@@ -134,7 +134,7 @@ void Labels::WriteBinary(bool positive, TensorView& to, int64_t at) const {
   if (size() == 2)
     Write(positive ? 1 : 0, to, at);
   else if (text())
-    to.mut<std::string>()[at] = positive ? "1" : "0";
+    to.mut<std::string>()[at] = std::string(1, positive ? '1' : '0');
   else
     to.mut<int64_t>()[at] = positive ? 1 : 0;
 }
