@@ -219,6 +219,12 @@ Built FuseGlobalAveragePool(Rewriter& r, const Match&) {
   return FuseUnary(r, "com.microsoft.QLinearGlobalAveragePool", {});
 }
 
+Built FuseSoftmax(Rewriter& r, const Match&) {
+  const auto axis = IntAttr(*r.node(1).attrs, "axis");
+  if (!axis) return std::nullopt;
+  return FuseUnary(r, "com.microsoft.QLinearSoftmax", {{"axis", *axis}});
+}
+
 // Everything below the zero point becomes the zero point's code, which is the lowest one.
 Built DropRelu(Rewriter& r, const Match& m) {
   const auto y = TargetOf(r);
@@ -319,6 +325,7 @@ std::span<const Rule> QuantisedRules() {
       Quantised("quantised-average-pool", {"AveragePool"}, {Var(0)}, FuseAveragePool),
       Quantised("quantised-global-average-pool", {"GlobalAveragePool"}, {Var(0)},
                 FuseGlobalAveragePool),
+      Quantised("quantised-softmax", {"Softmax"}, {Var(0)}, FuseSoftmax),
   };
   return rules;
 }

@@ -70,8 +70,10 @@ TEST(QuantisedTest, PoolsAndProducts) {
   const ValueId w = b.Dequantize(b.ConstCodes({3, 5}), 0.1f, 0, DType::kI8);
   const ValueId product = b.Quantize(b.Add("MatMul", {a, w}), 0.2f);
   const ValueId gemm = b.Quantize(b.Add("Gemm", {a, w}), 0.3f);
-  EXPECT_EQ(Optimised(b.Finish({pooled, global, product, gemm})),
+  const ValueId softmax = b.Quantize(b.Add("Softmax", {a}), 1.0f / 256);
+  EXPECT_EQ(Optimised(b.Finish({pooled, global, product, gemm, softmax})),
             (Counts{{"QLinearAveragePool", 1},
+                    {"QLinearSoftmax", 1},
                     {"QLinearGlobalAveragePool", 1},
                     {"QLinearMatMul", 1},
                     {"QGemm", 1}}));

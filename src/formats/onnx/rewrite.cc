@@ -97,6 +97,16 @@ ValueId Rewrite::Extent(ValueId x, int64_t axis) {
   return Slice(Make("Shape", {x}), axis, axis == -1 ? INT64_MAX : axis + 1, 0);
 }
 
+void Rewrite::Become(std::string_view op, std::vector<ValueId> inputs) {
+  if (!ok()) return;
+  const RewriteRule* rule = FindRewrite(op, n_.domain);
+  if (rule == nullptr)
+    return Refuse(Code::kUnimplemented, "it is computed by {}, which is not supported", op);
+  while (!inputs.empty() && inputs.back() == ValueId::kNone) inputs.pop_back();
+  n_.inputs = std::move(inputs);
+  rule->rewrite(*this);
+}
+
 namespace {
 
 // All tables, sorted by domain and operator.
@@ -105,7 +115,8 @@ const std::vector<RewriteRule>& Rules() {
     std::vector<RewriteRule> all;
     for (const auto table :
          {MicrosoftRewrites(), MicrosoftNormRewrites(), MicrosoftAttentionRewrites(),
-          MicrosoftLayoutRewrites(), MicrosoftOtherRewrites(), StandardAttentionRewrites()})
+          MicrosoftLayoutRewrites(), MicrosoftOtherRewrites(), StandardAttentionRewrites(),
+          QuantisedRewrites()})
       all.insert(all.end(), table.begin(), table.end());
     std::sort(all.begin(), all.end(), [](const RewriteRule& a, const RewriteRule& b) {
       return std::tie(a.domain, a.op) < std::tie(b.domain, b.op);

@@ -100,6 +100,10 @@ class Rewrite {
   // The extent along `axis` (negative: from the end) as a vector of one integer.
   ValueId Extent(ValueId x, int64_t axis);
 
+  // Goes on as another operator of the same domain, with these inputs and the attributes that are
+  // left.
+  void Become(std::string_view op, std::vector<ValueId> inputs);
+
   // Ends the rewrite with an error; the place is added by who reads the model.
   template <class... A>
   void Refuse(Code code, fmt::format_string<A...> text, A&&... args) {
@@ -133,6 +137,7 @@ std::span<const RewriteRule> MicrosoftAttentionRewrites();
 std::span<const RewriteRule> MicrosoftLayoutRewrites();
 std::span<const RewriteRule> MicrosoftOtherRewrites();
 std::span<const RewriteRule> StandardAttentionRewrites();
+std::span<const RewriteRule> QuantisedRewrites();
 
 // What several rewrites share.
 struct FusedActivation {

@@ -85,5 +85,39 @@ TEST(MatMulBnb4Test, DecodesTheFirstCodeFromTheHighBits) {
   t.ExpectInferIsTotal();
 }
 
+TEST(GatherBlockQuantizedTest, TakesRowsOfPackedBytes) {
+  const auto gather = [] {  // 8 9 | 10 0 and 7 8 | 9 15
+    OpTest t("GatherBlockQuantized", "com.microsoft");
+    t.Attr("block_size", 2)
+        .Input(Tensor::Of<uint8_t>({2, 2}, {0x98, 0x0a, 0x87, 0xf9}))
+        .Input(Tensor::Of<int64_t>({1, 2}, {-1, 0}))
+        .Input(Tensor::Of<float>({2, 2}, {1, 10, 0.5f, 2}));
+    return t;
+  };
+  EXPECT_TRUE(Near((*gather().Reference())[0],
+                   Tensor::Of<float>({1, 2, 4}, {-0.5f, 0, 2, 14, 0, 1, 20, -80})));
+  gather().ExpectInferIsTotal();
+  OpTest zeros = gather();  // 9 8 and 8 10
+  zeros.Input(Tensor::Of<uint8_t>({2, 1}, {0x89, 0xa8}));
+  EXPECT_TRUE(Near((*zeros.Reference())[0],
+                   Tensor::Of<float>({1, 2, 4}, {-0.5f, 0, -2, 10, -1, 0, 20, -80})));
+}
+
+TEST(GatherBlockQuantizedTest, TakesAlongOtherAxesAndRefusesWhatIsOutside) {
+  const auto gather = [](int64_t index) {
+    Tensor data = Tensor::Create(DType::kI4, {2, 3}).value();
+    for (int i = 0; i < 6; ++i) SetNarrowCode(DType::kI4, data.raw(), i, uint8_t(i - 3));
+    OpTest t("GatherBlockQuantized", "com.microsoft");  // [-3 -2 -1; 0 1 2]
+    t.Attr("gather_axis", 1).Attr("quantize_axis", 0).Attr("block_size", 2);
+    t.Input(data).Input(Tensor::Of<int32_t>({1}, {int32_t(index)}));
+    t.Input(Tensor::Of<float>({1, 3}, {1, 10, 100}));
+    return t;
+  };
+  EXPECT_TRUE(Near((*gather(2).Reference())[0], Tensor::Of<float>({2, 1}, {-100, 200})));
+  gather(0).ExpectInferIsTotal();
+  EXPECT_EQ(gather(3).Reference().error().code, Code::kInvalidArgument);
+  EXPECT_EQ(gather(0).Attr("block_size", 1).Infer().error().code, Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace dunlin::testing

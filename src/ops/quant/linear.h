@@ -91,6 +91,39 @@ void QuantizeRun(const T* x, int64_t n, const float* scale, const int32_t* zero,
   }
 }
 
+// x / scale as a double, rounded as QuantizeRun rounds it.
+inline double RoundedQuotient(double x, double scale, DType precision) {
+  const double q = x / scale;
+  switch (precision) {
+    case DType::kF64:
+      return q;
+    case DType::kF16:
+      return double(float(Half(float(q))));
+    case DType::kBF16:
+      return double(float(BFloat16(float(q))));
+    default:
+      return double(float(q));
+  }
+}
+
+// What the codes of a narrow type stand for; f32 holds all of them.
+struct NarrowValues {
+  explicit NarrowValues(DType t) : type(t) {
+    for (int code = 0; code < 1 << DTypeBits(t); ++code)
+      of_code[code] = float(DecodeNarrow(t, uint8_t(code)));
+  }
+  DType type;
+  float of_code[256];
+};
+template <class T>
+void DequantizeNarrowRun(const NarrowValues& values, const void* x, int64_t first, int64_t n,
+                         const float* scale, const int32_t* zero, int64_t step, T* y) {
+  for (int64_t i = 0; i < n; ++i)
+    y[i] =
+        Narrow<T>((values.of_code[NarrowCode(values.type, x, first + i)] - float(zero[i * step])) *
+                  scale[i * step]);
+}
+
 // y[i] = (x[i] - zero) * scale, the difference exact and then rounded to f32.
 template <class Q, class T>
 void DequantizeRun(const Q* x, int64_t n, const float* scale, const int32_t* zero, int64_t step,

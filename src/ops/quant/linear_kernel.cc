@@ -53,6 +53,39 @@ class LinearKernel final : public Kernel {
   DType precision_;
 };
 
+// The same of narrow codes; constants of them stay packed.
+template <class To>
+class NarrowDequantizeKernel final : public Kernel {
+ public:
+  NarrowDequantizeKernel(const Granularity& g, int64_t scales, DType from)
+      : g_(g), scales_(scales), values_(from) {}
+  std::string_view name() const override { return "dequantize.narrow"; }
+  size_t scratch_bytes() const override { return size_t(scales_) * 8; }
+  Status Run(RunContext& ctx) const override {
+    auto* const scales = static_cast<float*>(ctx.scratch());
+    auto* const zeros = reinterpret_cast<int32_t*>(scales + scales_);
+    const auto read = TRY(Scales(name(), ctx.in(1)));
+    std::copy(read.begin(), read.end(), scales);
+    std::fill_n(zeros, scales_, 0);
+    if (ctx.has(2)) {
+      const auto points = TRY(ZeroPoints(name(), ctx, 2));
+      std::copy(points.begin(), points.end(), zeros);
+    }
+    To* y = ctx.out(0).mut<To>();
+    ctx.ParallelFor(ctx.in(0).count(), kGrain, [&](int64_t begin, int64_t end) {
+      ForEachScaledRun(g_, begin, end, [&](int64_t i, int64_t n, int64_t s, int64_t step) {
+        DequantizeNarrowRun(values_, ctx.in(0).data, i, n, scales + s, zeros + s, step, y + i);
+      });
+    });
+    return {};
+  }
+
+ private:
+  Granularity g_;
+  int64_t scales_;
+  NarrowValues values_;
+};
+
 // The parameters are as LinearKernel reads them.
 bool Fits(const LowerContext& ctx) {
   const Type& scale = ctx.input(1);
@@ -140,10 +173,15 @@ Result<KernelPtr> LowerQuantize(const LinearAttrs& a, LowerContext& ctx) {
 
 Result<KernelPtr> LowerDequantize(const LinearAttrs& a, LowerContext& ctx) {
   const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
-  if (!Fits(ctx) || !Has<Codes>(from) || !Has<HalfOrSingle>(to)) return KernelPtr();
+  if (!Fits(ctx) || !(IsNarrow(from) || Has<Codes>(from)) || !Has<HalfOrSingle>(to))
+    return KernelPtr();
   const Granularity g =
       TRY(ResolveGranularity("DequantizeLinear", a, ctx.input(0).dims, ctx.input(1).dims));
   const int64_t scales = CountOf(ctx.input(1).dims);
+  if (IsNarrow(from))
+    return LowerFor<HalfOrSingle>(to, "dequantize", [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
+      return KernelPtr(std::make_unique<NarrowDequantizeKernel<T>>(g, scales, from));
+    });
   return LowerFor<Codes>(from, "dequantize", [&]<class Q>(TypeTag<Q>) {
     return LowerFor<HalfOrSingle>(to, "dequantize", [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
       return KernelPtr(std::make_unique<LinearKernel<Q, T>>(g, scales, DType::kUndefined));
@@ -157,6 +195,7 @@ Result<KernelPtr> LowerDynamicQuantize(LowerContext& ctx) {
 
 // Where all elements share a scale, the order in which they are stored does not matter.
 LayoutPlan LinearLayouts(const LayoutQuery& q) {
+  if (IsNarrow(q.inputs[0].dtype) || IsNarrow(q.outputs[0].dtype)) return RowMajorLayouts(q);
   for (size_t i = 1; i < q.inputs.size(); ++i)
     if (q.inputs[i].dtype != DType::kUndefined &&
         (!q.inputs[i].ranked || ElementCount(q.inputs[i].dims) != 1))

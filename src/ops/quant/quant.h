@@ -18,6 +18,7 @@ std::vector<OpDef> QuantMatMulOps();  // MatMulInteger, QLinearMatMul, QGemm
 std::vector<OpDef> QuantConvOps();    // ConvInteger, QLinearConv
 std::vector<OpDef> QLinearOps();      // com.microsoft QLinearAdd, QLinearSoftmax and their like
 std::vector<OpDef> BlockWeightOps();  // MatMulNBits, MatMulBnb4
+std::vector<OpDef> GatherBlockOps();  // GatherBlockQuantized
 
 // Codes: integers of up to 32 bits.
 struct Codes {

@@ -273,9 +273,10 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   k.has_scale = ctx.output(0).dtype != DType::kI32;
   k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixel_codes()}));
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
-  const std::string recipe = fmt::format(
-      "codes conv groups {} outputs {} channels {} taps {} panels of {} zero {}", k.shape.group,
-      k.shape.outputs, k.shape.channels, k.shape.taps(), k.panels.width, ZeroText(zero));
+  const std::string recipe =
+      fmt::format("codes conv {} groups {} outputs {} channels {} taps {} panels of {} zero {}",
+                  DTypeName(w->dtype()), k.shape.group, k.shape.outputs, k.shape.channels,
+                  k.shape.taps(), k.panels.width, ZeroText(zero));
   k.packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k.Pack(t, zero); }));
   return KernelPtr(std::move(kernel));
 }

@@ -24,9 +24,12 @@ Result<CodeMatMulShape> ResolveCodeMatMul(std::string_view name, const Dims& a, 
 
 namespace {
 
-Status InferProduct(std::string_view name, InferContext& ctx, int b, DType out) {
-  TRY(CheckType<Bytes>(ctx.dtype(0), name));
-  TRY(CheckType<Bytes>(ctx.dtype(b), name));
+// Of codes, or where that is allowed of 8-bit floats.
+enum class Eight : uint8_t { kCodes, kCodesAndFloats };
+Status InferProduct(std::string_view name, InferContext& ctx, int b, DType out, Eight types) {
+  for (const int i : {0, b})
+    if (types == Eight::kCodes || !IsFloat8(ctx.dtype(i)))
+      TRY(CheckType<Bytes>(ctx.dtype(i), name));
   if (!ctx.input(0).ranked || !ctx.input(b).ranked) {
     ctx.Set(0, Type::Unranked(out));
     return {};
@@ -55,45 +58,71 @@ Result<Parameter> ResolveParameter(std::string_view name, size_t count, int64_t 
 
 // Calls store(index of y, sum, index of a's parameter, index of b's) for every element of the
 // product.
-template <class Store>
-Status Multiply(std::string_view name, const TensorView& a, const TensorView& b,
-                const std::vector<int32_t>& a_zero, const std::vector<int32_t>& b_zero,
-                const Store& store) {
+template <class Elements, class Store>
+Status MultiplyOf(std::string_view name, const TensorView& a, const TensorView& b,
+                  const std::vector<int32_t>& a_zero, const std::vector<int32_t>& b_zero,
+                  const Elements& elements, const Store& store) {
   const CodeMatMulShape p = TRY(ResolveCodeMatMul(name, a.dims, b.dims));
   const int64_t a_matrices = p.m * p.k == 0 ? 1 : a.count() / (p.m * p.k);
   const int64_t b_matrices = p.n * p.k == 0 ? 1 : b.count() / (p.n * p.k);
   const Parameter az = TRY(ResolveParameter(name, a_zero.size(), p.m, a_matrices));
   const Parameter bz = TRY(ResolveParameter(name, b_zero.size(), p.n, b_matrices));
   const auto plan = PlanBroadcast<2>(p.batch, {OuterDims(a.dims), OuterDims(b.dims)});
-  return VisitTypes<Bytes>(a.dtype, name, [&]<class A>(TypeTag<A>) -> Status {
-    return VisitTypes<Bytes>(b.dtype, name, [&]<class B>(TypeTag<B>) -> Status {
-      if (CountOf(p.y) == 0) return {};
-      ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 2>& in) {
-        for (int64_t i = 0; i < plan.cols(); ++i) {
-          const int64_t ma = in[0] + i * plan.strides[0].back(),
-                        mb = in[1] + i * plan.strides[1].back();
-          const A* pa = a.as<A>() + ma * p.m * p.k;
-          const B* pb = b.as<B>() + mb * p.k * p.n;
-          for (int64_t r = 0; r < p.m; ++r)
-            for (int64_t c = 0; c < p.n; ++c) {
-              const int32_t za = a_zero[size_t(az.At(ma, r))], zb = b_zero[size_t(bz.At(mb, c))];
-              int64_t sum = 0;
-              for (int64_t k = 0; k < p.k; ++k)
-                sum += int64_t(int32_t(pa[r * p.k + k]) - za) * (int32_t(pb[k * p.n + c]) - zb);
-              store(((out + i) * p.m + r) * p.n + c, int32_t(sum), ma, r, mb, c);
-            }
-        }
-      });
-      return {};
+  if (CountOf(p.y) == 0) return {};
+  return elements([&](const auto& a_at, const auto& b_at) -> Status {
+    ForEachRow(plan, 0, plan.rows(), [&](int64_t out, const std::array<int64_t, 2>& in) {
+      for (int64_t i = 0; i < plan.cols(); ++i) {
+        const int64_t ma = in[0] + i * plan.strides[0].back(),
+                      mb = in[1] + i * plan.strides[1].back();
+        for (int64_t r = 0; r < p.m; ++r)
+          for (int64_t c = 0; c < p.n; ++c) {
+            const int32_t za = a_zero[size_t(az.At(ma, r))], zb = b_zero[size_t(bz.At(mb, c))];
+            decltype(a_at(0) * b_at(0)) sum = 0;
+            for (int64_t k = 0; k < p.k; ++k)
+              sum += (a_at((ma * p.m + r) * p.k + k) - za) * (b_at((mb * p.k + k) * p.n + c) - zb);
+            store(((out + i) * p.m + r) * p.n + c, sum, ma, r, mb, c);
+          }
+      }
     });
+    return {};
   });
+}
+
+// Of codes: exact modulo 2^32.
+template <class Store>
+Status Multiply(std::string_view name, const TensorView& a, const TensorView& b,
+                const std::vector<int32_t>& a_zero, const std::vector<int32_t>& b_zero,
+                const Store& store) {
+  const auto elements = [&](const auto& with) {
+    return VisitTypes<Bytes>(a.dtype, name, [&]<class A>(TypeTag<A>) -> Status {
+      return VisitTypes<Bytes>(b.dtype, name, [&]<class B>(TypeTag<B>) -> Status {
+        return with([pa = a.as<A>()](int64_t i) { return int64_t(pa[i]); },
+                    [pb = b.as<B>()](int64_t i) { return int64_t(pb[i]); });
+      });
+    });
+  };
+  return MultiplyOf(name, a, b, a_zero, b_zero, elements,
+                    [&](int64_t i, int64_t sum, int64_t ma, int64_t r, int64_t mb, int64_t c) {
+                      store(i, int32_t(sum), ma, r, mb, c);
+                    });
+}
+// Of 8-bit floats.
+template <class Store>
+Status MultiplyFloats(std::string_view name, const TensorView& a, const TensorView& b,
+                      const std::vector<int32_t>& a_zero, const std::vector<int32_t>& b_zero,
+                      const Store& store) {
+  const auto elements = [&](const auto& with) -> Status {
+    return with([&](int64_t i) { return LoadNarrow(a.dtype, a.data, i); },
+                [&](int64_t i) { return LoadNarrow(b.dtype, b.data, i); });
+  };
+  return MultiplyOf(name, a, b, a_zero, b_zero, elements, store);
 }
 
 struct MatMulInteger {
   static constexpr std::string_view kName = "MatMulInteger";
   using Attrs = NoAttrs;
   static Status Infer(const Attrs&, InferContext& ctx) {
-    return InferProduct(kName, ctx, 1, DType::kI32);
+    return InferProduct(kName, ctx, 1, DType::kI32, Eight::kCodes);
   }
   static Status Reference(const Attrs&, RunContext& ctx) {
     int32_t* y = ctx.out(0).mut<int32_t>();
@@ -111,7 +140,7 @@ struct QLinearMatMul {
   static constexpr std::string_view kName = "QLinearMatMul";
   using Attrs = NoAttrs;
   static Status Infer(const Attrs&, InferContext& ctx) {
-    return InferProduct(kName, ctx, 3, ctx.dtype(7));
+    return InferProduct(kName, ctx, 3, ctx.dtype(7), Eight::kCodesAndFloats);
   }
   static Status Reference(const Attrs&, RunContext& ctx) {
     const auto a_scale = TRY(Scales(kName, ctx.in(1))), b_scale = TRY(Scales(kName, ctx.in(4)));
@@ -125,8 +154,21 @@ struct QLinearMatMul {
         kName, a_scale.size(), p.m, CountOf(ctx.in(0).dims) / std::max<int64_t>(1, p.m * p.k)));
     const Parameter bs = TRY(ResolveParameter(
         kName, b_scale.size(), p.n, CountOf(ctx.in(3).dims) / std::max<int64_t>(1, p.n * p.k)));
-    return VisitTypes<Bytes>(ctx.out(0).dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
-      Q* y = ctx.out(0).mut<Q>();
+    TensorView& out = ctx.out(0);
+    if (IsFloat8(out.dtype)) {
+      if (!IsFloat8(ctx.in(0).dtype) || !IsFloat8(ctx.in(3).dtype))
+        return Fail(Code::kInvalidArgument, "{}: codes do not give 8-bit floats", kName);
+      return MultiplyFloats(
+          kName, ctx.in(0), ctx.in(3), TRY(ZeroPoints(kName, ctx, 2)),
+          TRY(ZeroPoints(kName, ctx, 5)),
+          [&](int64_t i, double sum, int64_t ma, int64_t r, int64_t mb, int64_t c) {
+            const float scale =
+                a_scale[size_t(as.At(ma, r))] * b_scale[size_t(bs.At(mb, c))] / y_scale[0];
+            StoreNarrow(out.dtype, out.data, i, sum * double(scale) + y_zero[0]);
+          });
+    }
+    return VisitTypes<Bytes>(out.dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
+      Q* y = out.mut<Q>();
       return Multiply(kName, ctx.in(0), ctx.in(3), TRY(ZeroPoints(kName, ctx, 2)),
                       TRY(ZeroPoints(kName, ctx, 5)),
                       [&](int64_t i, int32_t sum, int64_t ma, int64_t r, int64_t mb, int64_t c) {

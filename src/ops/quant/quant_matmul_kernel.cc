@@ -49,6 +49,14 @@ class CodeMatMulKernel final : public Kernel {
         to + matrix * panels.packed_codes(pairs()));
   }
 
+  Result<Tensor> PackConstant(const Tensor& b, const Tensor* zero) const {
+    Tensor p = TRY(Tensor::Create(DType::kI16, {b_matrices * panels.packed_codes(pairs())}));
+    for (int64_t m = 0; m < b_matrices; ++m)
+      Pack(b.raw(), zero ? zero->raw() : nullptr, zero ? zero->dtype() : DType::kU8,
+           zero ? zero->count() : 1, m, 0, panels.count, p.mut<int16_t>());
+    return p;
+  }
+
   Status Run(RunContext& ctx) const override {
     std::byte* const memory = static_cast<std::byte*>(ctx.scratch());
     auto* const a = reinterpret_cast<int16_t*>(memory);
@@ -212,16 +220,10 @@ Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, LowerContext& ctx) {
   if (ctx.value(in.b) != nullptr && zero_constant) {
     const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
     const std::string recipe =
-        fmt::format("codes {}x{} matrices {} panels of {} {} zero {}", k.shape.k, k.shape.n,
-                    k.b_matrices, k.panels.width, in.trans_b, ZeroText(zero));
-    k.packed =
-        TRY(ctx.weights().Get(*ctx.value(in.b), recipe, [&](const Tensor& t) -> Result<Tensor> {
-          Tensor p = TRY(Tensor::Create(DType::kI16, {packed_codes}));
-          for (int64_t m = 0; m < k.b_matrices; ++m)
-            k.Pack(t.raw(), zero ? zero->raw() : nullptr, zero ? zero->dtype() : DType::kU8,
-                   zero ? zero->count() : 1, m, 0, k.panels.count, p.mut<int16_t>());
-          return p;
-        }));
+        fmt::format("codes {} {}x{} matrices {} panels of {} {} zero {}", DTypeName(b.dtype),
+                    k.shape.k, k.shape.n, k.b_matrices, k.panels.width, in.trans_b, ZeroText(zero));
+    k.packed = TRY(ctx.weights().Get(*ctx.value(in.b), recipe,
+                                     [&](const Tensor& t) { return k.PackConstant(t, zero); }));
   } else {
     k.scales_at += aligned(packed_codes * 2);
   }

@@ -129,6 +129,64 @@ TEST(QuantConvTest, RequantizesPerChannelWithBias) {
   t.ExpectInferIsTotal();
 }
 
+Tensor Narrow(DType t, const Dims& dims, std::initializer_list<double> v) {
+  Tensor x = Tensor::Zeros(t, dims).value();
+  int64_t i = 0;
+  for (const double e : v) StoreNarrow(t, x.raw(), i++, e);
+  return x;
+}
+
+TEST(QuantizeTest, FourBits) {
+  const Tensor x = Vec<float>({-100, -7, 0.5f, 1.5f, 100});
+  EXPECT_TRUE(Near((*OpTest("QuantizeLinear")
+                         .Input(x)
+                         .Input(Tensor::Scalar(1.0f))
+                         .Input(Narrow(DType::kI4, {}, {1}))
+                         .Reference())[0],
+                   Narrow(DType::kI4, {5}, {-8, -6, 1, 3, 7})));
+  OpTest d("DequantizeLinear");
+  d.Attr("block_size", 2)
+      .Attr("axis", 0)
+      .Input(Narrow(DType::kU4, {3}, {0, 15, 8}))
+      .Input(Vec<float>({0.5f, 2}))
+      .Input(Narrow(DType::kU4, {2}, {8, 1}));
+  EXPECT_TRUE(Near((*d.Reference())[0], Vec<float>({-4, 3.5f, 14})));
+  d.ExpectKernelMatches();
+  d.ExpectInferIsTotal();
+}
+
+// ONNX's cast to f8: what is too large becomes the largest number, or NaN where that is asked.
+TEST(QuantizeTest, EightBitFloats) {
+  for (const bool saturate : {true, false}) {
+    OpTest q("QuantizeLinear");
+    q.Attr("saturate", int(saturate))
+        .Input(Vec<float>({0, 1, 2, 100000, 200}))
+        .Input(Tensor::Scalar(2.0f))
+        .Input(Narrow(DType::kF8E4M3FN, {}, {0}));
+    const Tensor y = (*q.Reference())[0];
+    const double expected[] = {0, 0.5, 1, saturate ? 448 : NAN, 96};  // 100: a tie, to even
+    for (int i = 0; i < 5; ++i) {
+      const double v = LoadNarrow(y.dtype(), y.raw(), i);
+      EXPECT_TRUE(v == expected[i] || (std::isnan(v) && std::isnan(expected[i]))) << i << ": " << v;
+    }
+  }
+  OpTest d("DequantizeLinear");
+  d.Input(Narrow(DType::kF8E5M2, {3}, {0.5, -3, 0.25})).Input(Tensor::Scalar(2.0f));
+  EXPECT_TRUE(Near((*d.Reference())[0], Vec<float>({1, -6, 0.5f})));
+  d.ExpectKernelMatches();
+}
+
+TEST(QuantMatMulTest, EightBitFloats) {
+  const DType t = DType::kF8E4M3FN;
+  OpTest p("QLinearMatMul");
+  p.Input(Narrow(t, {1, 2}, {1, 2})).Input(Tensor::Scalar(2.0f)).Input(Narrow(t, {}, {0}));
+  p.Input(Narrow(t, {2, 1}, {3, -1})).Input(Tensor::Scalar(3.0f)).Input(Narrow(t, {}, {0}));
+  p.Input(Tensor::Scalar(0.5f)).Input(Narrow(t, {}, {0}));  // (3 - 2) * 6 / 0.5
+  const Tensor y = (*p.Reference())[0];
+  EXPECT_EQ(LoadNarrow(t, y.raw(), 0), 12);
+  p.ExpectInferIsTotal();
+}
+
 // ---- the kernels give what the references give, to the last code ----
 
 TEST(QuantKernelTest, QuantisesAndDequantisesInEveryGranularity) {

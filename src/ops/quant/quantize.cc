@@ -6,8 +6,8 @@ namespace dunlin {
 std::span<const OpDef> QuantOps() {
   static const std::vector<OpDef> all = [] {
     std::vector<OpDef> v;
-    for (const auto& part :
-         {QuantizeOps(), QuantMatMulOps(), QuantConvOps(), QLinearOps(), BlockWeightOps()})
+    for (const auto& part : {QuantizeOps(), QuantMatMulOps(), QuantConvOps(), QLinearOps(),
+                             BlockWeightOps(), GatherBlockOps()})
       v.insert(v.end(), part.begin(), part.end());
     return v;
   }();
@@ -16,6 +16,10 @@ std::span<const OpDef> QuantOps() {
 
 Result<std::vector<float>> Scales(std::string_view name, const TensorView& t) {
   std::vector<float> v(static_cast<size_t>(t.count()));
+  if (IsNarrow(t.dtype)) {
+    for (size_t i = 0; i < v.size(); ++i) v[i] = float(LoadNarrow(t.dtype, t.data, int64_t(i)));
+    return v;
+  }
   TRY(VisitTypes<Numbers>(t.dtype, name, [&]<class T>(TypeTag<T>) -> Status {
     for (size_t i = 0; i < v.size(); ++i) v[i] = float(t.as<T>()[i]);
     return {};
@@ -27,6 +31,15 @@ Result<std::vector<int32_t>> ZeroPoints(std::string_view name, const RunContext&
   if (!ctx.has(i)) return std::vector<int32_t>{0};
   const TensorView& t = ctx.in(i);
   std::vector<int32_t> v(static_cast<size_t>(t.count()));
+  if (IsNarrow(t.dtype)) {
+    for (size_t k = 0; k < v.size(); ++k) {
+      const double zero = LoadNarrow(t.dtype, t.data, int64_t(k));
+      if (zero != std::nearbyint(zero))  // NaN as well
+        return Fail(Code::kUnimplemented, "{}: the zero point {} is no integer", name, zero);
+      v[k] = int32_t(zero);
+    }
+    return v;
+  }
   TRY(VisitTypes<Codes>(t.dtype, name, [&]<class T>(TypeTag<T>) -> Status {
     for (size_t k = 0; k < v.size(); ++k) v[k] = static_cast<int32_t>(t.as<T>()[k]);
     return {};
@@ -103,6 +116,34 @@ Result<Parameters> ReadParameters(std::string_view name, const LinearAttrs& a,
   return p;
 }
 
+// Numbers of less than 8 bits, which share bytes, and 8-bit floats.
+Status QuantizeNarrow(const LinearAttrs& a, const Parameters& p, const TensorView& x,
+                      TensorView& y) {
+  const NarrowRule rule = {a.saturate ? Overflow::kSaturate : Overflow::kSpecial};
+  const bool integer = IsNarrowInt(y.dtype);
+  const int bits = DTypeBits(y.dtype);
+  const bool is_signed = y.dtype == DType::kI4 || y.dtype == DType::kI2;
+  const double lowest = is_signed ? -(1 << (bits - 1)) : 0, highest = lowest + (1 << bits) - 1;
+  return VisitTypes<Numbers>(x.dtype, "QuantizeLinear", [&]<class T>(TypeTag<T>) -> Status {
+    ForEachScaledRun(p.granularity, 0, x.count(),
+                     [&](int64_t first, int64_t n, int64_t s, int64_t step) {
+                       for (int64_t i = 0; i < n; ++i) {
+                         const auto at = size_t(s + i * step);
+                         double v = RoundedQuotient(double(Widen(x.as<T>()[first + i])),
+                                                    double(p.scales[at]), a.precision);
+                         if (integer) {
+                           v = std::nearbyint(v) + p.zeros[at];
+                           v = v > lowest ? std::min(v, highest) : lowest;
+                         } else {
+                           v += p.zeros[at];
+                         }
+                         StoreNarrow(y.dtype, y.data, first + i, v, rule);
+                       }
+                     });
+    return {};
+  });
+}
+
 struct QuantizeLinear {
   static constexpr std::string_view kName = "QuantizeLinear";
   using Attrs = LinearAttrs;
@@ -118,6 +159,7 @@ struct QuantizeLinear {
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
     const Parameters p = TRY(ReadParameters(kName, a, ctx));
+    if (IsNarrow(ctx.out(0).dtype)) return QuantizeNarrow(a, p, x, ctx.out(0));
     return VisitTypes<Numbers>(x.dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
       return VisitTypes<Codes>(ctx.out(0).dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
         ForEachScaledRun(p.granularity, 0, x.count(),
@@ -148,6 +190,16 @@ struct DequantizeLinear {
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const TensorView& x = ctx.in(0);
     const Parameters p = TRY(ReadParameters(kName, a, ctx));
+    if (IsNarrow(x.dtype))
+      return VisitTypes<Floats>(ctx.out(0).dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
+        const NarrowValues values(x.dtype);
+        ForEachScaledRun(p.granularity, 0, x.count(),
+                         [&](int64_t i, int64_t n, int64_t s, int64_t step) {
+                           DequantizeNarrowRun(values, x.data, i, n, p.scales.data() + s,
+                                               p.zeros.data() + s, step, ctx.out(0).mut<T>() + i);
+                         });
+        return {};
+      });
     return VisitTypes<Codes>(x.dtype, kName, [&]<class Q>(TypeTag<Q>) -> Status {
       return VisitTypes<Floats>(ctx.out(0).dtype, kName, [&]<class T>(TypeTag<T>) -> Status {
         ForEachScaledRun(p.granularity, 0, x.count(),
