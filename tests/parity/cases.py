@@ -27,6 +27,9 @@ class Case:
     steps: Callable  # (peer) → list of {input: array or Carried}; peer(model, inputs) runs the other engine
     means: Optional[Callable] = None
     label: str = ""
+    # (outputs of a step) → what a user takes from them. Of low-precision models, whose roundings amplify the last bits of
+    # any float before them: the case passes when at least 99 % of it is the same.
+    decides: Optional[Callable] = None
     same_as: str = ""  # an earlier case: another export of the same network, whose answers must be these
 
     @property
@@ -195,10 +198,26 @@ def detector_cases():
             yield Case(f"mlsd_{size}_{kind}", fixed({"input_image_with_alpha:0": picture}))
 
 
+# --- what is in front of the background --------------------------------------------------------------------------------
+
+
+def segmentation_cases():
+    picture = np.ascontiguousarray(inputs.face(1024).astype(np.float32).transpose(2, 0, 1)[None]) / 256 - np.float32(0.5)
+    for model in ("isnet_fp16", "isnet_int8"):
+        yield Case(model, fixed({"input": picture}), mask_covers, decides=lambda step: step["output"] > 0.5)
+
+
+def mask_covers(steps):
+    share = float((steps[0]["output"] > 0.5).mean())
+    assert 0.05 < share < 0.6, f"{share:.0%} of the picture is in front, a face covers about a third"
+    return f"{100 * share:.1f} % in front"
+
+
 def groups(characters):
     return {
         "ocr": list(ocr_cases(characters)),
         "silero": list(silero_cases()),
         "wakeword": list(wakeword_cases()),
         "detectors": list(detector_cases()),
+        "segmentation": list(segmentation_cases()),
     }
