@@ -177,13 +177,13 @@ TEST(OnnxExport, KindsOfInputsAreKept) {
   const auto p = m.Written();
   EXPECT_TRUE(p.graph().input(0).type().optional_type().elem_type().has_sequence_type());
   Maker maps;
-  const Type map = Type::Map(DType::kString, DType::kF32);
+  const Type map = Type::Map(DType::kI64, DType::kF32);
   maps.model.inputs.push_back({"x", map});
   const ValueId x = maps.g().AddInput("x", map);
   maps.model.metadata["opset.ai.onnx.ml"] = "3";
   maps.Output("y", Maker::Add(maps.g(), "CastMap", {x}, {}, "ai.onnx.ml"));
   const auto q = maps.Written();
-  EXPECT_EQ(q.graph().input(0).type().map_type().key_type(), onnx::TensorProto::STRING);
+  EXPECT_EQ(q.graph().input(0).type().map_type().key_type(), onnx::TensorProto::INT64);
   EXPECT_EQ(q.opset_import(1).version(), 3);
 }
 
