@@ -21,8 +21,9 @@ class NodeInfer : public InferContext {
     return o < int(n_.outputs.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
   }
   const Type& input(int i) const override {
-    DUNLIN_CHECK(has(i), "Infer read an input that is absent");
-    return In(i).type;
+    // An input may be left out where no operator expects it: nothing is known of it then.
+    static const Type absent;
+    return has(i) ? In(i).type : absent;
   }
   const Tensor* value(int i) const override {
     return has(i) && In(i).is_constant() ? &In(i).constant : nullptr;

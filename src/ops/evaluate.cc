@@ -18,7 +18,10 @@ class HeapRun : public RunContext {
   int output_count() const override { return int(out_.size()); }
   bool has(int i) const override { return i < int(in_.size()) && inputs_[size_t(i)].defined(); }
   bool wants(int o) const override { return o < int(out_.size()); }
-  const TensorView& in(int i) const override { return in_[size_t(i)]; }
+  const TensorView& in(int i) const override {
+    static const TensorView nothing{DType::kUndefined, Layout::kRowMajor, {0}, nullptr, 0};
+    return has(i) ? in_[size_t(i)] : nothing;
+  }
   TensorView& out(int i) override { return out_[size_t(i)]; }
   Result<TensorView*> Allocate(int o, DType dtype, const Dims& dims) override {
     const auto count = ElementCount(dims);

@@ -25,7 +25,10 @@ class TensorInfer : public InferContext {
   int output_count() const override { return int(out_.size()); }
   bool has(int i) const override { return i < int(inputs_.size()) && inputs_[size_t(i)].defined(); }
   bool wants(int o) const override { return o < int(out_.size()); }
-  const Type& input(int i) const override { return types_[size_t(i)]; }
+  const Type& input(int i) const override {
+    static const Type absent;
+    return i < int(types_.size()) ? types_[size_t(i)] : absent;
+  }
   const Tensor* value(int i) const override { return has(i) ? &inputs_[size_t(i)] : nullptr; }
   std::optional<Dims> shape_value(int i) const override;
   void Set(int o, Type t) override {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "ops/kinds.h"
 #include "tensor/memory.h"
 
 namespace dunlin {
@@ -122,7 +123,13 @@ class Execution::Context final : public RunContext {
   }
   const TensorView& in(int i) const override {
     if (!in_override.empty()) return in_override[size_t(i)];
-    return s_.views[size_t(step_.inputs[size_t(i)])];
+    return has(i) && sequence(i) == nullptr ? s_.views[size_t(step_.inputs[size_t(i)])] : Nothing();
+  }
+  // What an operator finds where there is no tensor: no elements, of no type.
+  static const TensorView& Nothing() {
+    alignas(Buffer::kAlignment) static std::byte data[Buffer::kAlignment] = {};
+    static const TensorView nothing{DType::kUndefined, Layout::kRowMajor, {0}, data, 0};
+    return nothing;
   }
   TensorView& out(int i) override {
     if (!out_override.empty()) return out_override[size_t(i)];
@@ -268,7 +275,10 @@ class LiveInfer final : public InferContext {
   bool wants(int o) const override {
     return o < int(out.size()) && n_.outputs[size_t(o)] != ValueId::kNone;
   }
-  const Type& input(int i) const override { return types_[size_t(i)]; }
+  const Type& input(int i) const override {
+    static const Type absent;
+    return i < int(types_.size()) ? types_[size_t(i)] : absent;
+  }
   const Tensor* value(int i) const override {
     return i < int(values_.size()) && values_[size_t(i)].defined() ? &values_[size_t(i)] : nullptr;
   }
@@ -371,6 +381,7 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
             : Tensor::Over(v.dtype, v.dims, Buffer::Borrow(v.data, size_t(v.bytes()), nullptr));
     if (slot.kind == Slot::Kind::kConstant) constants[i] = values[i];
   }
+  if (!tensors_only) TRY(CheckKinds(*n.op, types));
   LiveInfer infer(n, types, values, int(step.outputs.size()));
   TRY(n.op->infer(*n.attrs, infer));
   if (n.op->is_view && tensors_only && infer.out[0].IsStatic() && step.outputs[0] >= 0) {
@@ -382,6 +393,10 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     if (step.outputs[o] < 0) continue;
     if (!infer.out[o].IsStatic()) {
       complete = false;
+      // An operator that allocates what it makes replaces it; others find no elements to write.
+      const int s = step.outputs[o];
+      if (state.plan->slots[size_t(s)].kind == Slot::Kind::kDynamic)
+        state.views[size_t(s)] = Context::Nothing();
       continue;
     }
     TRY(ctx.Allocate(int(o), infer.out[o].dtype, infer.out[o].dims));

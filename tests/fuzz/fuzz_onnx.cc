@@ -1,13 +1,18 @@
 // A model file from anywhere: loading must answer with a model or an error, and running what loaded
 // with results or an error, whatever the file says.
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "dunlin/engine.h"
+#include "formats/onnx.h"
 #include "fuzz/mutate_model.h"
+#include "ops/op.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -19,8 +24,15 @@ constexpr int64_t kMaxElements = 1 << 14;  // of an input
 // A run is stopped between steps; one step of a model this small takes far less.
 constexpr auto kMaxRun = std::chrono::seconds(1);
 
+// "Conv" or "domain.Name".
 const std::vector<std::string>& Operators() {
-  static const auto* names = new std::vector<std::string>(OperatorNames());
+  static const auto* names = [] {
+    auto* all = new std::vector<std::string>;
+    for (const OpDef* op : AllOps())
+      all->push_back((op->domain.empty() ? "" : std::string(op->domain) + ".") +
+                     std::string(op->name));
+    return all;
+  }();
   return *names;
 }
 
@@ -61,6 +73,7 @@ void RunOnce(const std::shared_ptr<const Model>& model, size_t variant) {
   std::vector<NamedValue> inputs;
   for (const PortInfo& p : model->inputs()) {
     Value v;
+    if (p.key != DType::kUndefined) return;  // maps come from operators alone
     if (p.sequence) {
       v.kind = Value::Kind::kSequence;
       for (size_t i = 0; i < variant % 3; ++i)
@@ -80,9 +93,32 @@ void RunOnce(const std::shared_ptr<const Model>& model, size_t variant) {
   if (!outputs.has_value() && outputs.error().message.empty()) __builtin_trap();
 }
 
+// What can be written can be read; that it answers alike is tested elsewhere.
+void WriteAndRead(std::span<const std::byte> bytes) {
+  const auto copy = [](const void* from, size_t size) {
+    auto buffer = Buffer::Allocate(size);
+    if (buffer && size > 0) std::memcpy((*buffer)->data(), from, size);
+    return buffer;
+  };
+  const auto in = copy(bytes.data(), bytes.size());
+  if (!in) return;
+  const auto model = ImportOnnx({(*in)->data(), bytes.size()}, *in, "");
+  if (!model) return;
+  const auto written = ExportOnnxBytes(*model, {});
+  if (!written) return;
+  if (const auto back = copy(written->data(), written->size()))
+    (void)ImportOnnx({(*back)->data(), written->size()}, *back, "");
+}
+
 }  // namespace
 
+// What a file may ask for is not what the machine has: far less than 64 KiB of it have a right to.
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  return ::setenv("DUNLIN_MEMORY_LIMIT", "268435456", 1);
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  WriteAndRead(std::as_bytes(std::span(data, size)));
   for (const OptLevel opt : {OptLevel::kDefault, OptLevel::kNone}) {
     LoadOptions options;
     options.opt = opt;

@@ -244,6 +244,23 @@ struct Importer {
     return it->second;
   }
 
+  // An input that may be left out stands behind those that may not. Microsoft's operators have
+  // others in between, and check that themselves.
+  static Status CheckArity(const OpDef& op, const RawNode& raw) {
+    const int inputs = int(raw.inputs.size()), outputs = int(raw.outputs.size());
+    if (inputs < op.min_inputs || (op.max_inputs >= 0 && inputs > op.max_inputs))
+      return Fail(Code::kInvalidArgument, "has {} inputs, the operator takes {} to {}", inputs,
+                  op.min_inputs, op.max_inputs < 0 ? "any number" : std::to_string(op.max_inputs));
+    if (op.max_outputs >= 0 && outputs > op.max_outputs)
+      return Fail(Code::kInvalidArgument, "has {} outputs, the operator has {}", outputs,
+                  op.max_outputs);
+    const bool all = op.max_inputs < 0 && op.subgraphs == 0;
+    for (int i = 0; i < (all ? inputs : op.min_inputs); ++i)
+      if (raw.inputs[size_t(i)] == ValueId::kNone && raw.domain != "com.microsoft")
+        return Fail(Code::kInvalidArgument, "input {} is left out, but the operator needs it", i);
+    return {};
+  }
+
   Status ImportNode(const onnx::NodeProto& n, Scope& scope, int depth) {
     const std::string domain = NormalDomain(n.domain());
     TRY(Charge(n, scope.frame));
@@ -255,21 +272,17 @@ struct Importer {
     const auto opset = scope.frame.opsets->find(domain);
     TRY(Upgrade(raw, opset == scope.frame.opsets->end() ? 1 : opset->second, g));
     if (raw.results) {
+      if (raw.outputs.size() > raw.results->size())
+        return Fail(Code::kInvalidArgument, "has {} outputs, the operator has {}",
+                    raw.outputs.size(), raw.results->size());
       for (size_t i = 0; i < raw.outputs.size(); ++i)
         if (!raw.outputs[i].empty()) TRY(scope.Define(raw.outputs[i], raw.results->at(i)));
       return {};
     }
     const OpDef* op = FindOp(raw.op, raw.domain);
     if (op == nullptr) return Fail(Code::kUnimplemented, "operator {} is not supported", raw.op);
-    const int inputs = int(raw.inputs.size()), outputs = int(raw.outputs.size());
-    if (inputs < op->min_inputs || (op->max_inputs >= 0 && inputs > op->max_inputs))
-      return Fail(Code::kInvalidArgument, "has {} inputs, the operator takes {} to {}", inputs,
-                  op->min_inputs,
-                  op->max_inputs < 0 ? "any number" : std::to_string(op->max_inputs));
-    if (op->max_outputs >= 0 && outputs > op->max_outputs)
-      return Fail(Code::kInvalidArgument, "has {} outputs, the operator has {}", outputs,
-                  op->max_outputs);
-    if (outputs == 0) return {};  // a result nobody can read
+    TRY(CheckArity(*op, raw));
+    if (raw.outputs.empty()) return {};  // a result nobody can read
     if (int(bodies.size()) != op->subgraphs)
       return Fail(Code::kInvalidArgument, "has {} sub-graphs, the operator takes {}", bodies.size(),
                   op->subgraphs);

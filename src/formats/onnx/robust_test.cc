@@ -138,6 +138,18 @@ TEST(OnnxRobust, AttributesThatAreNotesOfAToolAreIgnored) {
   EXPECT_TRUE(m.Import()) << ErrorOf(m.Import());
 }
 
+TEST(OnnxRobust, InputsThatAnOperatorNeedsMayNotBeLeftOut) {
+  for (const auto& [op, inputs] : std::vector<std::pair<std::string, std::vector<std::string>>>{
+           {"Add", {"", "x"}}, {"Concat", {"x", "", "x"}}, {"Relu", {""}}}) {
+    ModelMaker m;
+    m.Input("x", {"2"});
+    ModelMaker::Int(m.Node(op, inputs, {"y"}), op == "Concat" ? "axis" : "_note", 0);
+    m.Output("y");
+    EXPECT_THAT(ErrorOf(m.Import()),
+                testing::AnyOf(HasSubstr("is left out"), HasSubstr("has 0 inputs")));
+  }
+}
+
 // ---- versions ----
 
 TEST(OnnxRobust, EveryIrVersionLoads) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tensor/memory.h"
+
 namespace dunlin {
 namespace control {
 
@@ -90,6 +92,10 @@ struct If {
   }
 };
 
+// What the smallest slice of a scan output takes, with all around it.
+constexpr size_t kSliceBytes = 512;
+constexpr int64_t kTripsBetweenChecks = 1 << 16;
+
 // ---- Loop: inputs M, cond, carried…; body(iteration, cond, carried…) -> cond, carried…, scanned…
 // ----
 struct Loop {
@@ -160,6 +166,9 @@ struct Loop {
       go = TRY(TruthOf(out[0].tensor, "the body's condition"));
       state.assign(std::make_move_iterator(out.begin() + 1),
                    std::make_move_iterator(out.begin() + 1 + carried));
+      // Trips without end would collect results until memory is gone.
+      if (i % kTripsBetweenChecks == kTripsBetweenChecks - 1)
+        TRY(CheckMemory(size_t(i) * size_t(scanned) * kSliceBytes));
       for (int s = 0; s < scanned; ++s)
         if (ctx.wants(carried + s))
           scans[size_t(s)].push_back(

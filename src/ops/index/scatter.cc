@@ -147,7 +147,8 @@ Status ScatterND::Reference(const Attrs& a, RunContext& ctx) {
   const Reduction r = TRY(ParseReduction(a.reduction));
   TRY(CopyAll(x, y));
   const Dims strides = StridesOf(x.dims);
-  const int64_t last = indices.dims.back(), tuples = indices.count() / last;
+  const int64_t last = indices.dims.back();  // 0: every tuple means all of x
+  const int64_t tuples = CountOf({indices.dims.data(), indices.dims.size() - 1});
   int64_t inner = 1;
   for (auto i = size_t(last); i < x.dims.size(); ++i) inner *= x.dims[i];
   const Indices index(indices);

@@ -9,6 +9,7 @@
 #include "ops/op.h"
 #include "ops/text/text.h"
 #include "ops/text/tfidf.h"
+#include "tensor/memory.h"
 
 namespace dunlin {
 namespace {
@@ -166,7 +167,12 @@ struct StringConcat {
   }
   static Status Reference(const Attrs&, RunContext& ctx) {
     TensorView& y = ctx.out(0);
-    for (int64_t i = 0, n = y.count(); i < n; ++i)
+    const int64_t n = y.count();
+    size_t bytes = 0;  // a loop can double a string until memory is gone
+    for (int64_t i = 0; i < n; ++i)
+      bytes += Element(ctx.in(0), y.dims, i).size() + Element(ctx.in(1), y.dims, i).size();
+    TRY(CheckMemory(bytes));
+    for (int64_t i = 0; i < n; ++i)
       y.mut<std::string>()[i] = Element(ctx.in(0), y.dims, i) + Element(ctx.in(1), y.dims, i);
     return {};
   }
