@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "formats/onnx/export_expand.h"
+#include "formats/onnx_operators.h"
 
 namespace dunlin::onnx_export {
 namespace {
@@ -11,102 +12,12 @@ struct First {
   std::string_view op;
   int opset;
 };
-// The first opsets of operators that opset 7 does not have. Sorted.
-constexpr First kFirst[] = {
-    {"Acosh", 9},
-    {"AffineGrid", 20},
-    {"Asinh", 9},
-    {"Atanh", 9},
-    {"Attention", 23},
-    {"Bernoulli", 15},
-    {"BitShift", 11},
-    {"BitwiseAnd", 18},
-    {"BitwiseNot", 18},
-    {"BitwiseOr", 18},
-    {"BitwiseXor", 18},
-    {"BlackmanWindow", 17},
-    {"CastLike", 15},
-    {"Celu", 12},
-    {"CenterCropPad", 18},
-    {"Col2Im", 18},
-    {"Compress", 9},
-    {"ConcatFromSequence", 11},
-    {"ConstantOfShape", 9},
-    {"ConvInteger", 10},
-    {"Cosh", 9},
-    {"CumSum", 11},
-    {"DFT", 17},
-    {"DeformConv", 19},
-    {"DequantizeLinear", 10},
-    {"Det", 11},
-    {"DynamicQuantizeLinear", 11},
-    {"Einsum", 12},
-    {"Erf", 9},
-    {"Expand", 8},
-    {"EyeLike", 9},
-    {"GatherElements", 11},
-    {"GatherND", 11},
-    {"Gelu", 20},
-    {"GreaterOrEqual", 12},
-    {"GridSample", 16},
+// What can be written before the operator came, under another name, or not in its first form.
+constexpr First kOwnFirst[] = {
     {"GroupNormalization", 21},  // 18 had a scale for each group
-    {"HammingWindow", 17},
-    {"HannWindow", 17},
-    {"HardSwish", 14},
-    {"ImageDecoder", 20},
-    {"IsInf", 10},
-    {"IsNaN", 9},
-    {"LayerNormalization", 17},
-    {"LessOrEqual", 12},
-    {"MatMulInteger", 10},
-    {"MaxUnpool", 9},
-    {"MeanVarianceNormalization", 9},
-    {"MelWeightMatrix", 17},
-    {"Mish", 18},
-    {"Mod", 10},
-    {"NegativeLogLikelihoodLoss", 12},
-    {"NonMaxSuppression", 10},
-    {"NonZero", 9},
-    {"OneHot", 9},
-    {"Optional", 15},
-    {"OptionalGetElement", 15},
-    {"OptionalHasElement", 15},
-    {"QLinearConv", 10},
-    {"QLinearMatMul", 10},
-    {"QuantizeLinear", 10},
-    {"RMSNormalization", 23},
-    {"Range", 11},
-    {"RegexFullMatch", 20},
-    {"ReverseSequence", 10},
-    {"RoiAlign", 10},
-    {"RotaryEmbedding", 23},
-    {"Round", 11},
-    {"STFT", 17},
-    {"Scan", 9},
-    {"ScatterElements", 9},  // as Scatter
-    {"ScatterND", 11},
-    {"SequenceAt", 11},
-    {"SequenceConstruct", 11},
-    {"SequenceEmpty", 11},
-    {"SequenceErase", 11},
-    {"SequenceInsert", 11},
-    {"SequenceLength", 11},
-    {"SequenceMap", 17},
-    {"Shrink", 9},
-    {"Sign", 9},
-    {"Sinh", 9},
-    {"SoftmaxCrossEntropyLoss", 12},
-    {"SplitToSequence", 11},
-    {"StringConcat", 20},
-    {"StringNormalizer", 10},
-    {"StringSplit", 20},
-    {"Swish", 24},
-    {"TensorScatter", 24},
-    {"TfIdfVectorizer", 9},
-    {"ThresholdedRelu", 10},
-    {"Trilu", 14},
-    {"Unique", 11},
-    {"Where", 9},
+    {"Resize", 7},               // as Upsample
+    {"Scan", 9},                 // 8 had batches
+    {"ScatterElements", 9},      // as Scatter
 };
 
 // So many that an expansion of an expansion (Gelu at opset 8) ends.
@@ -145,10 +56,10 @@ Result<bool> ExpandNode(Graph& g, NodeId id, int opset, std::vector<Refusal>& re
 }  // namespace
 
 int FirstOpset(std::string_view op) {
-  const auto* it =
-      std::lower_bound(std::begin(kFirst), std::end(kFirst), op,
-                       [](const First& f, std::string_view name) { return f.op < name; });
-  return it != std::end(kFirst) && it->op == op ? it->opset : 1;
+  for (const First& f : kOwnFirst)
+    if (f.op == op) return f.opset;
+  const OnnxOperator* known = FindOnnxOperator(op, "");
+  return known != nullptr ? known->Versions().front() : 1;
 }
 
 ValueId ExpandContext::In(size_t i) const {
