@@ -55,6 +55,7 @@ constexpr LaterAttr kLaterAttrs[] = {
     {"DequantizeLinear", "output_dtype", 23},
     {"Dropout", "seed", 12},
     {"GRU", "layout", 14},
+    {"GatherND", "batch_dims", 12},
     {"GroupNormalization", "stash_type", 21},
     {"LSTM", "layout", 14},
     {"LpPool", "ceil_mode", 18},
@@ -336,7 +337,8 @@ void Resize(NodeForm& f) {
 
 void Dropout(NodeForm& f) {
   if (f.opset >= 12) return;
-  if (f.opset < 10 && f.n.outputs.size() > 1) return f.Need(10, "output 'mask'");
+  // What the mask holds when nothing is dropped was not said before.
+  if (f.n.outputs.size() > 1) return f.Need(12, "output 'mask'");
   const Tensor* training = f.Constant(2);
   if (Given(f, 2) && (training == nullptr || training->dtype() != DType::kBool ||
                       training->count() != 1 || training->as<bool>()[0]))
@@ -434,6 +436,10 @@ void Pow(NodeForm& f) {
       f.Insert("Cast", {f.n.inputs[1]}, {{"to", int64_t{OnnxDType(a->dtype)}}}, "exponent");
 }
 
+void MaxPool(NodeForm& f) {
+  if (f.opset < 8 && f.n.outputs.size() > 1) f.Need(8, "output 'Indices'");
+}
+
 void Variadic(NodeForm& f) {
   if (f.opset >= 8) return;
   const Type* first = f.InputType(0);
@@ -496,6 +502,7 @@ constexpr FormRule kFormRules[] = {
     {"ScatterND", Scatter},
     {"Gemm", Gemm},
     {"Identity", Identity},
+    {"MaxPool", MaxPool},
     {"Pow", Pow},
     {"Sum", Variadic},
     {"Mean", Variadic},

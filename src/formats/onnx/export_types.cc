@@ -134,6 +134,7 @@ void CheckTypes(NodeForm& f) {
       f.Need(least, fmt::format("elements of {}", DTypeName(t->dtype)));
   };
   check(f.InputType(op == "Where" ? 1 : 0), op);
+  if (op == "Cast") check(&f.g.value(f.node.outputs[0]).type, op);
   // Codes of 16 bits came with those of 4; scales that are not f32 before that.
   if (op == "QuantizeLinear" || op == "DequantizeLinear") {
     const ValueId made = f.node.outputs[0];
