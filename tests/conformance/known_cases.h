@@ -19,14 +19,6 @@ struct KnownCase {
 
 inline constexpr KnownCase kKnownCases[] = {
     {"test_bernoulli*", Demand::kTypes, "random: stored values are one draw of numpy's generator"},
-    {"test_training_dropout", Demand::kTypes,
-     "random mask: stored values are one draw of numpy's generator"},
-    {"test_training_dropout_mask", Demand::kTypes,
-     "random mask: stored values are one draw of numpy's generator"},
-    {"test_training_dropout_default", Demand::kTypes,
-     "random mask: stored values are one draw of numpy's generator"},
-    {"test_training_dropout_default_mask", Demand::kTypes,
-     "random mask: stored values are one draw of numpy's generator"},
     {"test_cast_FLOAT_to_BFLOAT16", Demand::kTypes,
      "stored values are truncated; the specification rounds to nearest, ties to even"},
     {"test_castlike_*BFLOAT16*", Demand::kNothing,

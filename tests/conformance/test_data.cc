@@ -42,6 +42,26 @@ DType FromOnnx(int type) {
       return DType::kU64;
     case TensorProto::BFLOAT16:
       return DType::kBF16;
+    case TensorProto::FLOAT8E4M3FN:
+      return DType::kF8E4M3FN;
+    case TensorProto::FLOAT8E4M3FNUZ:
+      return DType::kF8E4M3FNUZ;
+    case TensorProto::FLOAT8E5M2:
+      return DType::kF8E5M2;
+    case TensorProto::FLOAT8E5M2FNUZ:
+      return DType::kF8E5M2FNUZ;
+    case TensorProto::FLOAT8E8M0:
+      return DType::kF8E8M0;
+    case TensorProto::FLOAT4E2M1:
+      return DType::kF4E2M1;
+    case TensorProto::UINT4:
+      return DType::kU4;
+    case TensorProto::INT4:
+      return DType::kI4;
+    case TensorProto::UINT2:
+      return DType::kU2;
+    case TensorProto::INT2:
+      return DType::kI2;
     default:
       return DType::kUndefined;
   }
@@ -77,6 +97,10 @@ Result<Tensor> ToTensor(const TensorProto& p) {
   if (p.has_raw_data() || n == 0) {
     if (int64_t(p.raw_data().size()) != t.bytes()) return broken();
     std::memcpy(t.raw(), p.raw_data().data(), p.raw_data().size());
+    return t;
+  }
+  if (DTypeBits(dtype) <= 8) {  // a byte of storage in each entry
+    if (!CopyField(p.int32_data(), t.bytes(), 1, t.raw())) return broken();
     return t;
   }
   const size_t width = size_t(DTypeBits(dtype)) / 8;
