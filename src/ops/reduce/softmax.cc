@@ -137,7 +137,7 @@ struct FastAlongAxis : AlongAxis<Line> {
     if (x.dtype != DType::kF32) return nullptr;
     const int axis = TRY(ResolveAxis(Line::kName, a.axis, x.dims.rank()));
     const AxisSplit split = SplitInMemory(x.dims, axis, ctx.input_layout(0));
-    if (split.axis == 0) return nullptr;
+    if (split.axis == 0 || split.inner == 0) return nullptr;  // nothing to share out
     return std::make_unique<FastSoftmax>(log, split);
   }
   static LayoutPlan Layouts(const SoftmaxAttrs&, const LayoutQuery& q) {
