@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/onnx.h"
 #include "formats/onnx_operators.h"
+#include "ops/op.h"
 
 namespace dunlin {
 namespace {
@@ -28,6 +30,17 @@ TEST(Operators, RowsAreSortedAndUnique) {
     const std::vector<int> versions = op.Versions();
     EXPECT_TRUE(std::ranges::is_sorted(versions)) << op.FullName();
   }
+}
+
+// What the engine declares or the importer rewrites is in the table, and its sample runs.
+TEST(Operators, NothingThatRunsIsMissing) {
+  std::set<std::string> names;
+  for (const OpDef* op : AllOps())
+    if (op->domain != "dunlin") names.insert(OnnxOperator{op->domain, op->name, "", ""}.FullName());
+  for (const RewrittenOperator& op : RewrittenOperators())
+    names.insert(OnnxOperator{op.domain, op.name, "", ""}.FullName());
+  for (const std::string& name : names)
+    EXPECT_NE(Find(name), nullptr) << name << ": give it a row in formats/onnx/operators.cc";
 }
 
 TEST(Operators, TypesAndPathsAreWhatRuns) {
