@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <unordered_map>
 
 #include "ops/evaluate.h"
@@ -64,13 +65,16 @@ Result<int> FoldNode(Graph& g, Node& n, const FoldLimits& limits) {
   std::vector<Tensor> inputs;
   int64_t bytes = 0;
   for (const ValueId v : n.inputs) {
+    const auto index = ptrdiff_t(inputs.size());
     if (v == ValueId::kNone) {
       inputs.emplace_back();
       continue;
     }
     if (!g.value(v).is_constant()) return 0;
     inputs.push_back(g.value(v).constant);
-    bytes += inputs.back().bytes();
+    // Once each: a chain of Concat(c, c) would double without end.
+    if (std::find(n.inputs.begin(), n.inputs.end(), v) == n.inputs.begin() + index)
+      bytes += inputs.back().bytes();
   }
   int wanted = 0;
   for (const ValueId v : n.outputs) {

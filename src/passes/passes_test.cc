@@ -23,6 +23,16 @@ TEST(Fold, ComputesWhatDependsOnConstantsOnly) {
   EXPECT_EQ(g->value(add.inputs[1]).constant.as<float>()[0], 6);
 }
 
+TEST(Fold, DoublingAConstantEndsAtTheGrowthThatIsAllowed) {
+  GraphBuilder b;
+  ValueId c = b.Weights({1 << 18});  // 1 MiB
+  for (int i = 0; i < 3; ++i) c = b.Add("Concat", {c, c}, {{"axis", int64_t{0}}});
+  const auto g = b.Finish({c});
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{{"Concat", 3}}));
+}
+
 TEST(Report, TellsWhichRuleFiredHowOftenAndWhatWasLeft) {
   GraphBuilder b;
   ValueId x = b.Input({2, 3});

@@ -113,7 +113,8 @@ Result<std::shared_ptr<Buffer>> Buffer::AllocateStrings(size_t count) {
 }
 
 Result<std::shared_ptr<Buffer>> Buffer::MapFile(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, opening a named pipe waits for somebody to write into it.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return Fail(Code::kNotFound, "{}: {}", path, std::strerror(errno));
   struct stat st {};
   if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {

@@ -1,12 +1,23 @@
 #include "tensor/tensor.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
 
 namespace dunlin {
 namespace {
+
+TEST(MapFile, RefusesANamedPipeWithoutWaiting) {
+  const std::string path = testing::TempDir() + "pipe" + std::to_string(::getpid());
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const auto file = Buffer::MapFile(path);
+  ::unlink(path.c_str());
+  ASSERT_FALSE(file);
+  EXPECT_NE(file.error().message.find("not a regular file"), std::string::npos);
+}
 
 TEST(Half, EveryBitPatternSurvivesTheRoundTrip) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {

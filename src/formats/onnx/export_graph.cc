@@ -196,6 +196,8 @@ Message GraphWriter::WriteBody(const Node& n, const Graph& body, const std::stri
 }
 
 std::string GraphWriter::OutputName(ValueId v, const std::string& wish) {
+  // A model may list one output twice; its name still has one definition.
+  if (main_ && outputs_.contains(wish)) return wish;
   if (made_.contains(v) && outputs_.insert(names_[v]).second) return names_[v];
   NameOf(v);  // a constant's own comes first
   const std::string name = main_ ? wish : model_.ValueName(wish);

@@ -115,6 +115,19 @@ TEST(OnnxExport, AnOutputThatNoNodeMakesIsCopied) {
   EXPECT_EQ(p.graph().node(3).output(0), "second");
 }
 
+TEST(OnnxExport, AnOutputListedTwiceIsDefinedOnce) {
+  Maker m;
+  const ValueId x = m.Input("x", {2});
+  m.Output("same", x);
+  m.Output("same", x);
+  const ValueId y = m.Add("Relu", {x});
+  m.Output("y", y);
+  m.Output("y", y);
+  const auto p = m.Written();
+  EXPECT_THAT(Ops(p.graph()), ElementsAre("Relu", "Identity"));
+  EXPECT_EQ(p.graph().output_size(), 4);
+}
+
 TEST(OnnxExport, AxesAreAttributesBeforeOpset13) {
   Maker m;
   m.Output("y", m.Add("Squeeze", {m.Input("x", {1, 3}), m.Ints({0})}));
