@@ -28,7 +28,8 @@ Result<Tensor> OnesOf(DType t, const Dims& dims) {
 Result<std::vector<NamedValue>> InputsOf(const Model& model) {
   std::vector<NamedValue> inputs;
   for (const PortInfo& p : model.inputs()) {
-    Value v(TRY(OnesOf(p.dtype, p.dims)));
+    Value v(TRY(OnesOf(p.dtype, p.key == DType::kUndefined ? p.dims : Dims{1})));
+    if (p.key != DType::kUndefined) v = Value::Map(TRY(OnesOf(p.key, {1})), std::move(v.tensor));
     if (p.sequence) {
       v.kind = Value::Kind::kSequence;
       v.sequence = {std::move(v.tensor)};

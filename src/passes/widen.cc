@@ -136,8 +136,12 @@ class Widener {
     const ValueId from = n.inputs[0], to = n.outputs[0];
     if (from == ValueId::kNone || to == ValueId::kNone) return {};
     const double position = n.position;
-    if (const auto it = wide_of_.find(from); it != wide_of_.end()) g_.SetInput(n, 0, it->second);
-    if (IsHalfTensor(from) && TypeOf(to).dtype == DType::kF32 && n.inputs[0] == from)
+    // A model that casts there and back means to round.
+    const Node* maker = g_.producer(from);
+    const bool rounds = maker != nullptr && maker->is(cast_);
+    if (const auto it = wide_of_.find(from); it != wide_of_.end() && !rounds)
+      g_.SetInput(n, 0, it->second);
+    if (IsHalfTensor(from) && TypeOf(to).dtype == DType::kF32 && n.inputs[0] == from && !rounds)
       wide_of_[from] = to;
     if (!IsHalfTensor(to)) return {};
     const DType type = TypeOf(n.inputs[0]).dtype;

@@ -90,6 +90,17 @@ TEST(WidenHalves, OwnCastsOfTheModelAreUsed) {
   EXPECT_EQ(OpCounts(*g), (Counts{{"Cast", 3}, {"Tanh", 1}, {"Mul", 1}, {"Add", 1}}));
 }
 
+TEST(WidenHalves, ACastThereAndBackRounds) {
+  GraphBuilder b;
+  const ValueId h = b.Add("Cast", {b.Input({5})}, {{"to", DType::kBF16}});
+  auto g = b.Finish({b.Add("Cast", {h}, {{"to", DType::kF32}})});
+  RuleCounts counts;
+  ASSERT_TRUE(WidenHalves(*g, counts).has_value());
+  ExpectSound(*g);
+  const Node& back = *g->producer(g->outputs()[0]);
+  EXPECT_EQ(g->value(back.inputs[0]).type.dtype, DType::kBF16);
+}
+
 TEST(WidenHalves, UnknownTypesAndSequencesAreLeftAlone) {
   GraphBuilder b;
   const ValueId x = b.Input({5}, DType::kF16);

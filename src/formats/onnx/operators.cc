@@ -175,6 +175,7 @@ constexpr OnnxOperator kOperators[] = {
     {"", "Shrink", "9", "T[2]"},
     {"", "Sigmoid", "1 6 13", "T[2]"},
     {"", "Sign", "9 13", "T[2]"},
+    {"", "SimplifiedLayerNormalization", "1", "T[2,4] T[4]"},
     {"", "Sin", "7 22", "T[2]"},
     {"", "Sinh", "9 22", "T[2]"},
     {"", "Size", "1 13 19 21 23 24", "T[2]"},
