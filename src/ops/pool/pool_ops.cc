@@ -1,4 +1,6 @@
 // MaxPool, AveragePool, LpPool, their global forms and MaxUnpool: inference, reference, table.
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -321,6 +323,10 @@ struct MaxUnpoolOp {
     const Type& x = ctx.input(0);
     const DType dtype = x.dtype;
     if (ctx.has(2)) {
+      if (const auto given = ctx.ints(2);
+          given && std::ranges::any_of(*given, [](int64_t d) { return d < 0; }))
+        return Fail(Code::kInvalidArgument, "output_shape [{}] has a negative extent",
+                    fmt::join(*given, ","));
       const auto shape = ctx.shape_value(2);
       if (!shape) {
         ctx.Set(0, x.ranked ? Type::Of(dtype, Dims(x.dims.size(), kUnknownDim))

@@ -116,6 +116,17 @@ TEST(MaxUnpool, RefusesIndicesOutside) {
   }
 }
 
+TEST(MaxUnpool, RefusesANegativeOutputShape) {
+  for (const int64_t bad : {int64_t{-1}, std::numeric_limits<int64_t>::min()}) {
+    OpTest t("MaxUnpool");
+    t.Attr("kernel_shape", Ints{2}).Attr("strides", Ints{2}).Input(F({1, 1, 2}, {5, 6}));
+    t.Input(Tensor::Of<int64_t>({1, 1, 2}, {0, 2})).Const(Tensor::Ints(Ints{1, 1, bad}));
+    const auto y = t.Infer();
+    ASSERT_FALSE(y.has_value()) << bad;
+    EXPECT_NE(y.error().message.find("output_shape"), std::string::npos);
+  }
+}
+
 TEST(Window, RefusesWhatCannotBe) {
   const auto refuses = [](const char* name, Ints v) {
     OpTest t("MaxPool");
