@@ -39,9 +39,8 @@ std::string TypesText(const std::vector<DType>& types) {
 }
 
 std::string TypesText(const OperatorSupport& s) {
-  // An operator whose form names no type runs with all or none of them.
   std::string text = TypesText(s.types);
-  if (!s.second_types.empty()) text += "; " + TypesText(s.second_types);
+  if (!s.second_types.empty()) text += (text.empty() ? "" : "; ") + TypesText(s.second_types);
   return text;
 }
 
@@ -80,7 +79,8 @@ constexpr std::string_view kMarkdownHead =
     "well.\n"
     "- **types**: of elements, with which the newest version runs; behind a semicolon those of the "
     "second operand that may have another\n  type (indices, scales, exponents, or the result's "
-    "where an attribute chooses it). `f8` are all four 8-bit floats.\n"
+    "where an attribute chooses it). They may be more than the specification allows; none where it "
+    "leaves no choice. `f8` are all four 8-bit floats\n  with mantissas.\n"
     "- **path**: the kernel that the sample takes, which larger extents may change; `reference` is "
     "the plain implementation,\n  `view` and `left out` cost nothing, `at load` is computed when "
     "the "

@@ -92,7 +92,7 @@ Result<Outcome> RunOne(const OnnxOperator& op, int version, const SampleTypes& t
 // With `t` at T and whatever fits at U.
 Result<Outcome> RunWithT(const OnnxOperator& op, int version, DType t) {
   auto outcome = RunOne(op, version, {t, t});
-  if (HasSecondType(op, version))
+  if (HasType(op, version, TypePlace::kU))
     for (const DType u : kLikely) {
       // Another type at U may show more than a conversion to the same.
       if (outcome && outcome->path != kLeftOut) break;
@@ -118,22 +118,28 @@ OperatorSupport SupportOf(const OnnxOperator& op) {
         std::ranges::any_of(kLikely, [&](DType t) { return bool(RunWithT(op, version, t)); });
     (runs ? s.versions : s.refused).push_back(version);
   }
+  // A form that names its types is run once.
+  const auto named = std::span(kLikely).first(1);
   const int newest = s.runs() ? s.versions.back() : op.Versions().back();
-  for (const DType t : all) {
+  const bool varied = HasType(op, newest, TypePlace::kT);
+  for (const DType t : varied ? std::span<const DType>(all) : named) {
     const auto outcome = RunWithT(op, newest, t);
     if (!outcome) {
       if (s.error.empty()) s.error = outcome.error().message;
       continue;
     }
-    s.types.push_back(t);
     // Strings are made while running whatever computes them, and no kernel takes them.
-    s.paths[t == DType::kString && outcome->path == "while running" ? "reference" : outcome->path]
-        .push_back(t);
+    const bool plain = t == DType::kString && outcome->path == "while running";
+    std::vector<DType>& of_path = s.paths[plain ? "reference" : outcome->path];
+    if (varied) {
+      s.types.push_back(t);
+      of_path.push_back(t);
+    }
     if (s.rewritten.empty() &&
         std::ranges::find(outcome->operators, op.FullName()) == outcome->operators.end())
       s.rewritten = outcome->operators;
   }
-  if (!HasSecondType(op, newest)) return s;
+  if (!HasType(op, newest, TypePlace::kU)) return s;
   for (const DType u : all)
     if (RunsWithU(op, newest, u)) s.second_types.push_back(u);
   return s;

@@ -35,8 +35,9 @@ std::vector<DType> OnnxTypes();
 struct SampleTypes {
   DType t = DType::kF32, u = DType::kF32;
 };
-// Whether the form of this version has a U.
-bool HasSecondType(const OnnxOperator& op, int version);
+// Whether the form of this version has this one of them.
+enum class TypePlace : char { kT = 'T', kU = 'U' };
+bool HasType(const OnnxOperator& op, int version, TypePlace place);
 // Whether the first input of this version's form is a tensor of type T.
 bool FirstIsVaried(const OnnxOperator& op, int version);
 // Models of one node, alternatives to each other, as bytes of files. An error where a value cannot

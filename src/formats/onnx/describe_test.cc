@@ -105,7 +105,7 @@ TEST(SampleModels, TheFormFollowsTheVersion) {
 
 TEST(SampleModels, TypesStandWhereTheFormSays) {
   const OnnxOperator pow{"", "Pow", "7 12", "T[2] U[3]"};
-  EXPECT_TRUE(HasSecondType(pow, 12));
+  EXPECT_TRUE(HasType(pow, 12, TypePlace::kU));
   const auto models = SampleModels(pow, 12, {DType::kI32, DType::kF16});
   ASSERT_TRUE(models) << models.error().message;
   onnx::ModelProto m;
@@ -118,7 +118,7 @@ TEST(SampleModels, TypesStandWhereTheFormSays) {
 TEST(SampleModels, ConstantsAttributesAndBodiesAreWritten) {
   const OnnxOperator op{"com.example", "X", "1",
                         "T{1,2} - i=3 f=0.5 s='x' fs=[1.0,2.0] to=U b=(a->a,x0) =>2"};
-  EXPECT_TRUE(HasSecondType(op, 1));
+  EXPECT_TRUE(HasType(op, 1, TypePlace::kU));
   const auto models = SampleModels(op, 1, {DType::kI64, DType::kBool});
   ASSERT_TRUE(models) << models.error().message;
   onnx::ModelProto m;

@@ -2,7 +2,8 @@
 // types, and how a node of it is written. The language of the forms is described in sample.cc;
 // `dunlin ops` and docs/operators.md say what running them shows. An operator that is declared or
 // rewritten must have a row here: a test says which one is missing.
-// Sources: the index of ONNX's Operators.md and Operators-ml.md, and its Changelog.
+// Sources: the index of ONNX's Operators.md and Operators-ml.md, and its Changelog; of ONNX
+// Runtime's operators, its ContribOperators.md.
 #include "formats/onnx_operators.h"
 
 namespace dunlin {

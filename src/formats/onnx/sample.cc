@@ -293,10 +293,10 @@ std::vector<DType> OnnxTypes() {
   return types;
 }
 
-bool HasSecondType(const OnnxOperator& op, int version) {
+bool HasType(const OnnxOperator& op, int version, TypePlace place) {
   const std::string_view form = onnx_import::FormOf(op, version);
   for (size_t i = 0; i < form.size(); ++i)
-    if (form[i] == 'U' &&
+    if (form[i] == char(place) &&
         (i == 0 || std::string_view(" =:").find(form[i - 1]) != std::string_view::npos) &&
         (i + 1 == form.size() ||
          std::string_view("[{( ").find(form[i + 1]) != std::string_view::npos))
