@@ -38,6 +38,11 @@ std::string AdviceForMissing(std::string_view domain, std::string_view op, int o
   if (domain == "com.microsoft") {
     if (IsOneOf(op, {"BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}))
       return "a whole loop of text generation; export the decoder alone and loop outside";
+    if (IsOneOf(op,
+                {"PackedAttention", "PackedMultiHeadAttention", "RemovePadding", "RestorePadding"}))
+      return "works on a batch without padding; export the model without packing";
+    if (op == "PagedAttention") return "export the model with GroupQueryAttention";
+    if (op == "Tokenizer") return "make tokens before the model";
     if (IsOneOf(op, {"EPContext", "Snpe"}))
       return "holds a model compiled for another device; take the original file";
     return "an operator of ONNX Runtime; take the model as it was before its optimiser or "

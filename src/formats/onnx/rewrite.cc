@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "formats/onnx_describe.h"
 #include "ops/op.h"
 
 namespace dunlin::onnx_import {
@@ -151,30 +152,11 @@ Status Expand(const RewriteRule& rule, RawNode& node, int opset, Graph& graph) {
 }
 
 std::string DescribeMissing(std::string_view op, std::string_view domain) {
-  struct Advice {
-    std::string_view domain, op, text;  // op "": all of the domain
-  };
-  static constexpr std::string_view kLoop = "export the model without the loop that generates";
-  static constexpr std::string_view kPacked = "export the model without packing";
-  static constexpr Advice advice[] = {
-      {"com.microsoft.nchwc", "", "save the model without optimisation of layouts"},
-      {"ai.onnx.contrib", "", "do this before or after the model"},
-      {kMicrosoft, "BeamSearch", kLoop},
-      {kMicrosoft, "WhisperBeamSearch", kLoop},
-      {kMicrosoft, "GreedySearch", kLoop},
-      {kMicrosoft, "Sampling", kLoop},
-      {kMicrosoft, "PackedAttention", kPacked},
-      {kMicrosoft, "PackedMultiHeadAttention", kPacked},
-      {kMicrosoft, "RemovePadding", kPacked},
-      {kMicrosoft, "RestorePadding", kPacked},
-      {kMicrosoft, "PagedAttention", "export the model with GroupQueryAttention"},
-      {kMicrosoft, "Tokenizer", "make tokens before the model"},
-  };
-  const std::string name = domain.empty() ? std::string(op) : fmt::format("{}.{}", domain, op);
-  for (const Advice& a : advice)
-    if (a.domain == domain && (a.op.empty() || a.op == op))
-      return fmt::format("{}: {}", name, a.text);
-  return name;
+  if (domain.empty()) return std::string(op);
+  const std::string name = fmt::format("{}.{}", domain, op);
+  const bool runtimes = domain.starts_with("com.microsoft") || domain.starts_with("com.ms.") ||
+                        domain == "ai.onnx.contrib";
+  return runtimes ? fmt::format("{}: {}", name, AdviceForMissing(domain, op, 1)) : name;
 }
 
 }  // namespace dunlin::onnx_import
