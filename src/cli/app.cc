@@ -1,7 +1,5 @@
 #include "cli/app.h"
 
-// CLI11 is heavy to compile: this is the one file that includes it.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
 #include <map>
@@ -10,14 +8,15 @@
 #include "cli/bench.h"
 #include "cli/check.h"
 #include "cli/exit.h"
+#include "cli/flags.h"
 #include "cli/infer.h"
 #include "cli/inspect.h"
 #include "cli/models.h"
 #include "cli/ops.h"
 #include "cli/optimize.h"
 #include "cli/run.h"
+#include "cli/serve.h"
 #include "dunlin/engine.h"
-#include "http/server.h"
 
 namespace dunlin::cli {
 namespace {
@@ -48,9 +47,6 @@ constexpr const char* kInputHelp =
     "from --seed.\n"
     "Files: .npy; .bin or .raw (little endian, extents from the model or --shape); PNG and JPEG.";
 
-template <class T>
-using Names = std::map<std::string, T>;
-
 // An option that may be repeated, one value each time, so that it never swallows a positional
 // argument.
 CLI::Option* Repeated(CLI::App* app, const std::string& name, std::vector<std::string>& values,
@@ -80,23 +76,6 @@ void AddSize(CLI::App* app, const std::string& name, std::optional<ImageSize>& s
          },
          help)
       ->type_name("W,H");
-}
-
-// A validator whose rule is not repeated in the help's column of types.
-CLI::Validator Quiet(CLI::Validator validator) { return validator.description(""); }
-
-template <class T>
-void Choice(CLI::App* app, const std::string& name, T& value, const Names<T>& names,
-            const std::string& help) {
-  std::string list;
-  for (const auto& [word, unused] : names) list += (list.empty() ? "" : "|") + word;
-  const auto set = [&value, names, name, list](const std::string& word) {
-    const auto it = names.find(word);
-    if (it == names.end())
-      throw CLI::ValidationError(name, fmt::format("'{}' is none of {}", word, list));
-    value = it->second;
-  };
-  app->add_option_function<std::string>(name, set, help)->type_name(list);
 }
 
 void AddShapes(CLI::App* app, InputOptions& o) {
@@ -170,20 +149,6 @@ void AddTune(CLI::App* app, std::optional<TuneOptions>& tune) {
       ->type_name("FILE")
       ->needs("--tune");
 }
-
-using Command = std::function<Status(Stage&)>;
-struct Commands {
-  CLI::App* app;
-  std::map<CLI::App*, Command> calls;
-
-  CLI::App* Add(const std::string& name, const std::string& about, const std::string& examples,
-                Command call) {
-    CLI::App* sub = app->add_subcommand(name, about);
-    sub->footer("Examples:\n" + examples);
-    calls.emplace(sub, std::move(call));
-    return sub;
-  }
-};
 
 void AddRun(Commands& commands, RunCommand& c) {
   CLI::App* app = commands.Add(
@@ -301,84 +266,6 @@ void AddInfer(Commands& commands, InferCommand& c) {
   AddOutputs(app, c.outputs);
 }
 
-void AddServe(Commands& commands, http::ServerOptions& o) {
-  CLI::App* app = commands.Add(
-      "serve",
-      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
-      "  dunlin serve --model-repository models\n"
-      "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
-      "ppocr_cls\n"
-      "  dunlin serve --model-repository models --http-port 9000 --metrics-port 9002",
-      [&o](Stage& s) {
-        s = Stage::kServer;
-        return http::RunServer(o);
-      });
-  app->add_option("--model-repository,--model-store", o.model_repository,
-                  "Folder of models: NAME/VERSION/model.onnx. Repeatable")
-      ->allow_extra_args(false)
-      ->required()
-      ->type_name("DIR");
-  using Mode = http::ModelControlMode;
-  Choice(app, "--model-control-mode", o.model_control_mode,
-         {{"none", Mode::kNone}, {"poll", Mode::kPoll}, {"explicit", Mode::kExplicit}},
-         "none: load everything at the start; poll: follow the folder; explicit: load on request "
-         "(none)");
-  app->add_option("--load-model", o.load_model,
-                  "With explicit: load this at the start ('*': all). Repeatable")
-      ->allow_extra_args(false)
-      ->type_name("NAME");
-  const auto number = [app](const char* name, auto& value, const char* help) {
-    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::NonNegativeNumber));
-  };
-  const auto port = [app](const char* name, int& value, const char* help) {
-    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::Range(0, 65535)));
-  };
-  const auto flag = [app](const char* name, bool& value, const char* help) {
-    app->add_option(name, value, help)
-        ->default_str(value ? "true" : "false")
-        ->type_name("true|false");
-  };
-  number("--repository-poll-secs", o.repository_poll_secs, "With poll: how often");
-  number("--model-load-thread-count", o.model_load_thread_count, "Models loaded at once");
-  app->add_flag("--disable-auto-complete-config", o.disable_auto_complete_config,
-                "Require a full config.pbtxt");
-  flag("--strict-readiness", o.strict_readiness, "Ready only when every model is");
-  flag("--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
-  CLI::Option* const tune = app->add_flag(
-      "--tune", o.tune, "Take the kernels that `dunlin bench --tune` measured to be fastest here");
-  app->add_option("--tune-file", o.tune_file, "Where measurements are kept (in ~/.cache/dunlin)")
-      ->type_name("FILE")
-      ->needs(tune);
-  number("--max-queue-size", o.max_queue_size,
-         "Waiting requests per model, unless its configuration says");
-  flag("--allow-http", o.allow_http, "Serve HTTP");
-  app->add_option("--http-address", o.http_address, "IP address to listen on")
-      ->capture_default_str();
-  port("--http-port", o.http_port, "0: any free port, the log says which");
-  number("--http-thread-count", o.http_thread_count, "0: one per usable CPU, at most 8");
-  flag("--allow-grpc", o.allow_grpc, "Accepted; gRPC is not served yet");
-  port("--grpc-port", o.grpc_port, "Accepted; gRPC is not served yet");
-  flag("--allow-metrics", o.allow_metrics, "Serve Prometheus metrics");
-  app->add_option("--metrics-address", o.metrics_address, "Default: --http-address");
-  port("--metrics-port", o.metrics_port, "0: any free port");
-  number("--http-max-input-size", o.http_max_input_size, "Bytes of JSON or of a decompressed body");
-  number("--http-max-body-size", o.http_max_body_size, "Bytes of a whole request");
-  number("--http-max-inflight-size", o.http_max_inflight_size, "Bytes of all requests in progress");
-  number("--http-max-header-size", o.http_max_header_size, "Bytes of request line and headers");
-  number("--http-max-connections", o.http_max_connections, "Open connections");
-  number("--http-idle-timeout-secs", o.http_idle_timeout_secs,
-         "Close silent keep-alive connections after this");
-  number("--http-read-timeout-secs", o.http_read_timeout_secs,
-         "For a request's headers, and the longest gap in a body");
-  number("--exit-timeout-secs", o.exit_timeout_secs,
-         "After SIGTERM: how long accepted requests may take");
-  number("--log-verbose", o.log_verbose, "0: off");
-  flag("--log-info", o.log_info, "Log lines of level info");
-  Choice(app, "--log-format", o.log_format,
-         {{"text", http::LogFormat::kText}, {"json", http::LogFormat::kJson}},
-         "Of the log on stderr (text)");
-}
-
 void AddModels(Commands& commands, ModelsCommand& c) {
   CLI::App* models =
       commands.app->add_subcommand("models", "List the sample models, or fetch them with npm.");
@@ -453,7 +340,7 @@ int Dispatch(int argc, char** argv) {
   OptimizeCommand optimize;
   BenchCommand bench;
   InferCommand infer;
-  http::ServerOptions serve;
+  server::ServerOptions serve;
   ModelsCommand models;
   OpsCommand ops;
   AddServe(commands, serve);

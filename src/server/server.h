@@ -15,7 +15,7 @@ namespace dunlin::serve {
 class Backend;
 }
 
-namespace dunlin::http {
+namespace dunlin::server {
 
 enum class ModelControlMode : uint8_t {
   kNone,      // everything in the repositories is loaded at the start and stays
@@ -82,4 +82,4 @@ struct BoundPorts {
 Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,
                  const std::function<void(BoundPorts)>& started);
 
-}  // namespace dunlin::http
+}  // namespace dunlin::server

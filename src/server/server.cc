@@ -1,4 +1,4 @@
-#include "http/server.h"
+#include "server/server.h"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -20,9 +20,16 @@
 #include "http/listener.h"
 #include "serve/repository.h"
 
-namespace dunlin::http {
+namespace dunlin::server {
 namespace {
 
+using http::Api;
+using http::ErrorReply;
+using http::Listener;
+using http::ListenerOptions;
+using http::Reply;
+using http::ReplyFn;
+using http::Request;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
@@ -271,4 +278,4 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
   return {};
 }
 
-}  // namespace dunlin::http
+}  // namespace dunlin::server

@@ -1,0 +1,85 @@
+#include "cli/serve.h"
+
+#include "cli/flags.h"
+
+namespace dunlin::cli {
+
+void AddServe(Commands& commands, server::ServerOptions& o) {
+  CLI::App* app = commands.Add(
+      "serve",
+      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
+      "  dunlin serve --model-repository models\n"
+      "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
+      "ppocr_cls\n"
+      "  dunlin serve --model-repository models --http-port 9000 --metrics-port 9002",
+      [&o](Stage& s) {
+        s = Stage::kServer;
+        return server::RunServer(o);
+      });
+  app->add_option("--model-repository,--model-store", o.model_repository,
+                  "Folder of models: NAME/VERSION/model.onnx. Repeatable")
+      ->allow_extra_args(false)
+      ->required()
+      ->type_name("DIR");
+  using Mode = server::ModelControlMode;
+  Choice(app, "--model-control-mode", o.model_control_mode,
+         {{"none", Mode::kNone}, {"poll", Mode::kPoll}, {"explicit", Mode::kExplicit}},
+         "none: load everything at the start; poll: follow the folder; explicit: load on request "
+         "(none)");
+  app->add_option("--load-model", o.load_model,
+                  "With explicit: load this at the start ('*': all). Repeatable")
+      ->allow_extra_args(false)
+      ->type_name("NAME");
+  const auto number = [app](const char* name, auto& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::NonNegativeNumber));
+  };
+  const auto port = [app](const char* name, int& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::Range(0, 65535)));
+  };
+  const auto flag = [app](const char* name, bool& value, const char* help) {
+    app->add_option(name, value, help)
+        ->default_str(value ? "true" : "false")
+        ->type_name("true|false");
+  };
+  number("--repository-poll-secs", o.repository_poll_secs, "With poll: how often");
+  number("--model-load-thread-count", o.model_load_thread_count, "Models loaded at once");
+  app->add_flag("--disable-auto-complete-config", o.disable_auto_complete_config,
+                "Require a full config.pbtxt");
+  flag("--strict-readiness", o.strict_readiness, "Ready only when every model is");
+  flag("--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
+  CLI::Option* const tune = app->add_flag(
+      "--tune", o.tune, "Take the kernels that `dunlin bench --tune` measured to be fastest here");
+  app->add_option("--tune-file", o.tune_file, "Where measurements are kept (in ~/.cache/dunlin)")
+      ->type_name("FILE")
+      ->needs(tune);
+  number("--max-queue-size", o.max_queue_size,
+         "Waiting requests per model, unless its configuration says");
+  flag("--allow-http", o.allow_http, "Serve HTTP");
+  app->add_option("--http-address", o.http_address, "IP address to listen on")
+      ->capture_default_str();
+  port("--http-port", o.http_port, "0: any free port, the log says which");
+  number("--http-thread-count", o.http_thread_count, "0: one per usable CPU, at most 8");
+  flag("--allow-grpc", o.allow_grpc, "Accepted; gRPC is not served yet");
+  port("--grpc-port", o.grpc_port, "Accepted; gRPC is not served yet");
+  flag("--allow-metrics", o.allow_metrics, "Serve Prometheus metrics");
+  app->add_option("--metrics-address", o.metrics_address, "Default: --http-address");
+  port("--metrics-port", o.metrics_port, "0: any free port");
+  number("--http-max-input-size", o.http_max_input_size, "Bytes of JSON or of a decompressed body");
+  number("--http-max-body-size", o.http_max_body_size, "Bytes of a whole request");
+  number("--http-max-inflight-size", o.http_max_inflight_size, "Bytes of all requests in progress");
+  number("--http-max-header-size", o.http_max_header_size, "Bytes of request line and headers");
+  number("--http-max-connections", o.http_max_connections, "Open connections");
+  number("--http-idle-timeout-secs", o.http_idle_timeout_secs,
+         "Close silent keep-alive connections after this");
+  number("--http-read-timeout-secs", o.http_read_timeout_secs,
+         "For a request's headers, and the longest gap in a body");
+  number("--exit-timeout-secs", o.exit_timeout_secs,
+         "After SIGTERM: how long accepted requests may take");
+  number("--log-verbose", o.log_verbose, "0: off");
+  flag("--log-info", o.log_info, "Log lines of level info");
+  Choice(app, "--log-format", o.log_format,
+         {{"text", server::LogFormat::kText}, {"json", server::LogFormat::kJson}},
+         "Of the log on stderr (text)");
+}
+
+}  // namespace dunlin::cli
