@@ -54,6 +54,8 @@ void AddServe(Commands& commands, server::ServerOptions& o) {
       ->needs(tune);
   number("--max-queue-size", o.max_queue_size,
          "Waiting requests per model, unless its configuration says");
+  flag("--allow-client-shm", o.allow_client_shm,
+       "Let clients pass tensors in shared memory of this machine");
   flag("--allow-http", o.allow_http, "Serve HTTP");
   app->add_option("--http-address", o.http_address, "IP address to listen on")
       ->capture_default_str();

@@ -1,6 +1,5 @@
 #include "http/api.h"
 
-#include <charconv>
 #include <new>
 
 #include "base/json_writer.h"
@@ -10,29 +9,12 @@
 #include "http/json_read.h"
 #include "serve/check_request.h"
 #include "serve/datatype.h"
+#include "serve/wire.h"
 
 namespace dunlin::http {
 namespace {
 
 using serve::ModelVersion;
-
-// What of the protocol's extensions is there, in the order clients know.
-constexpr std::string_view kExtensions[] = {"classification",      "model_repository",
-                                            "model_configuration", "binary_tensor_data",
-                                            "parameters",          "statistics"};
-
-// 0 for "": the version the server chooses.
-Result<int64_t> ParseVersion(const std::string& text) {
-  if (text.empty()) return 0;
-  int64_t version = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), version);
-  if (error == std::errc() && end == text.data() + text.size() && version > 0) return version;
-  return Fail(
-      Code::kInvalidArgument,
-      "failed to get model version from specified version string '{}' (details: stol), version "
-      "should be an integral value > 0",
-      text);
-}
 
 Reply JsonReply(std::string body) {
   Reply reply;
@@ -103,9 +85,9 @@ void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
 
 Reply ServerMetadata() {
   JsonWriter json;
-  json.BeginObject().Key("name").String("dunlin").Key("version").String(DUNLIN_VERSION);
+  json.BeginObject().Key("name").String(serve::kServerName).Key("version").String(DUNLIN_VERSION);
   json.Key("extensions").BeginArray();
-  for (const std::string_view e : kExtensions) json.String(e);
+  for (const std::string_view e : serve::ServerExtensions()) json.String(e);
   json.End().End();
   return JsonReply(json.Take());
 }
@@ -180,23 +162,21 @@ Result<Reply> Api::Answer(const Route& route, const Request& request) const {
 }
 
 Result<Reply> Api::Ready() const {
-  if (shutting_down_.load(std::memory_order_relaxed))
-    return Fail(Code::kUnavailable, "Server is stopping");
+  if (Stopping()) return Fail(Code::kUnavailable, "Server is stopping");
   if (!repository_.AllReady()) return ErrorReply(400, "Server not ready");
   return Reply{};
 }
 
 Result<Reply> Api::ModelReady(const Route& route) const {
-  if (shutting_down_.load(std::memory_order_relaxed))
-    return Fail(Code::kUnavailable, "Server is stopping");
-  const int64_t version = TRY(ParseVersion(route.version));
+  if (Stopping()) return Fail(Code::kUnavailable, "Server is stopping");
+  const int64_t version = TRY(serve::ParseVersion(route.version));
   if (!TRY(repository_.IsReady(route.model, version)))
     return ErrorReply(400, "Model version not ready");
   return Reply{};
 }
 
 Result<Reply> Api::Metadata(const Route& route) const {
-  const int64_t version = TRY(ParseVersion(route.version));
+  const int64_t version = TRY(serve::ParseVersion(route.version));
   const auto model = TRY(repository_.Find(route.model, version));
   const serve::ModelSpec& spec = model->spec();
   JsonWriter json;
@@ -219,7 +199,7 @@ Result<Reply> Api::Metadata(const Route& route) const {
 }
 
 Result<Reply> Api::Config(const Route& route) const {
-  const int64_t version = TRY(ParseVersion(route.version));
+  const int64_t version = TRY(serve::ParseVersion(route.version));
   const auto model = TRY(repository_.Find(route.model, version));
   return JsonReply(model->spec().config_json);
 }
@@ -227,7 +207,7 @@ Result<Reply> Api::Config(const Route& route) const {
 Result<Reply> Api::Statistics(const Route& route) const {
   JsonWriter json;
   json.BeginObject().Key("model_stats").BeginArray();
-  const int64_t version = TRY(ParseVersion(route.version));
+  const int64_t version = TRY(serve::ParseVersion(route.version));
   if (route.endpoint == Endpoint::kModelStats) {
     const auto model = TRY(repository_.Find(route.model, version));  // unknown names are errors
     if (version > 0) {
@@ -322,7 +302,7 @@ void Api::Infer(const Route& route, Request request, ReplyFn done) {
   call->accept_encoding = request.Header("Accept-Encoding");
   call->lease = request.lease;
   const auto prepare = [&]() -> Status {
-    const int64_t version = TRY(ParseVersion(route.version));
+    const int64_t version = TRY(serve::ParseVersion(route.version));
     call->model = TRY(repository_.Find(route.model, version));
     const Encoding encoding = TRY(ParseContentEncoding(request.Header("Content-Encoding")));
     if (encoding != Encoding::kIdentity)

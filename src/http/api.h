@@ -2,12 +2,11 @@
 // written. No sockets here.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 
 #include "http/message.h"
 #include "http/route.h"
-#include "serve/repository.h"
+#include "serve/service.h"
 
 namespace dunlin::http {
 
@@ -16,12 +15,11 @@ class Api {
   struct Limits {
     int64_t max_input_size = int64_t{64} << 20;  // JSON and decompressed bodies
   };
-  Api(serve::Repository& repository, Limits limits) : repository_(repository), limits_(limits) {}
+  Api(const serve::Service& service, Limits limits)
+      : service_(service), repository_(service.repository), limits_(limits) {}
 
   // `done` is called once, here or on another thread. Never blocks for long. Thread-safe.
   void Handle(Request request, ReplyFn done);
-  // From now on the server says that it is not ready.
-  void BeginShutdown() { shutting_down_.store(true, std::memory_order_relaxed); }
 
  private:
   void Dispatch(Request request, ReplyFn done);
@@ -35,9 +33,11 @@ class Api {
   Result<Reply> Statistics(const Route& route) const;
   Result<Reply> Index(const Route& route, const Request& request) const;
 
+  bool Stopping() const { return service_.stopping.load(std::memory_order_relaxed); }
+
+  const serve::Service service_;
   serve::Repository& repository_;
   const Limits limits_;
-  std::atomic<bool> shutting_down_{false};
 };
 
 }  // namespace dunlin::http

@@ -9,7 +9,7 @@
 #include <random>
 
 #include "http/compress.h"
-#include "http/infer_write.h"
+#include "serve/classify.h"
 #include "serve/fake_backend.h"
 
 namespace dunlin::http {
@@ -51,7 +51,11 @@ class ApiTest : public testing::Test {
             .repositories = {disk_.path()}, .mode = ControlMode::kExplicit, .load_models = {"*"}},
         std::make_unique<serve::FakeBackend>(), metrics_);
     ASSERT_TRUE(repository_->Start());
-    api_ = std::make_unique<Api>(*repository_, Api::Limits{.max_input_size = 1 << 20});
+    api_ = std::make_unique<Api>(serve::Service{.repository = *repository_,
+                                                .shared_memory = shared_memory_,
+                                                .metrics = metrics_,
+                                                .stopping = stopping_},
+                                 Api::Limits{.max_input_size = 1 << 20});
   }
 
   Answer Call(const std::string& method, const std::string& target, const std::string& body = "",
@@ -91,6 +95,8 @@ class ApiTest : public testing::Test {
 
   serve::TempRepository disk_;
   serve::Metrics metrics_;
+  serve::SharedMemory shared_memory_{{.allow = true}};
+  std::atomic<bool> stopping_{false};
   std::unique_ptr<serve::Repository> repository_;
   std::unique_ptr<Api> api_;
 };
@@ -228,10 +234,10 @@ TEST_F(ApiTest, Classification) {
       std::string::npos)
       << a.body;
   const Tensor t = Tensor::Of<float>({4}, {std::nanf(""), 1, std::nanf(""), 2});
-  const Tensor best = Classify(t, 99, false, {}).value();
+  const Tensor best = serve::Classify(t, 99, false, {}).value();
   EXPECT_EQ(best.as<std::string>()[0], "2.000000:3");
   EXPECT_EQ(best.count(), 4);
-  EXPECT_FALSE(Classify(Tensor::Zeros(DType::kBool, {2}).value(), 1, false, {}));
+  EXPECT_FALSE(serve::Classify(Tensor::Zeros(DType::kBool, {2}).value(), 1, false, {}));
 }
 
 TEST_F(ApiTest, CompressedRequestsAndReplies) {
@@ -456,7 +462,7 @@ TEST_F(ApiTest, HealthAndRepository) {
   EXPECT_EQ(Call("GET", "/v2/nothing").body, R"({"error":"Not Found"})");
   EXPECT_EQ(Call("DELETE", "/v2").body, R"({"error":"Method Not Allowed"})");
   EXPECT_EQ(Call("POST", "/v2/models/m/generate").body, R"({"error":"generate is not supported"})");
-  api_->BeginShutdown();
+  stopping_ = true;
   EXPECT_EQ(Call("GET", "/v2/health/ready").status, 503);
   EXPECT_EQ(Call("GET", "/v2/health/live").status, 200);
 }

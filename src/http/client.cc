@@ -14,8 +14,8 @@
 #include "base/json_writer.h"
 #include "http/json_read.h"
 #include "http/message.h"
-#include "http/tensor_bytes.h"
 #include "serve/datatype.h"
+#include "serve/wire.h"
 
 namespace dunlin::http {
 namespace {
@@ -221,7 +221,9 @@ Result<std::vector<NamedTensor>> ParseOutputs(std::string_view json, std::string
       continue;
     }
     if (bytes > binary.size()) return Fail(Code::kInternal, "output '{}' is cut short", name);
-    tensors.push_back({name, TRY(TensorFromBytes(dtype, dims, binary.substr(0, bytes), name))});
+    auto tensor = serve::TensorFromBytes(dtype, dims, binary.substr(0, bytes));
+    if (!tensor) return FailAt(fmt::format("output '{}'", name), tensor.error());
+    tensors.push_back({name, std::move(*tensor)});
     binary.remove_prefix(bytes);
   }
   return tensors;
@@ -324,7 +326,7 @@ Result<std::vector<NamedTensor>> Client::Infer(const std::string& model, const s
                   DTypeName(t.dtype()));
     const size_t before = binary.size();
     if (t.dtype() == DType::kString)
-      binary += StringBytes(t);
+      binary += serve::StringBytes(t);
     else
       binary.append(reinterpret_cast<const char*>(t.raw()), size_t(t.bytes()));
     json.BeginObject().Key("name").String(input.name).Key("datatype").String(datatype);

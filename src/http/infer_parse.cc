@@ -6,9 +6,8 @@
 #include <limits>
 
 #include "http/json_read.h"
-#include "http/tensor_bytes.h"
-#include "serve/check_request.h"
 #include "serve/datatype.h"
+#include "serve/wire.h"
 
 namespace dunlin::http {
 namespace {
@@ -134,14 +133,7 @@ class Parser {
     if (!object) return UnableToParse("parameters", object.error());
     serve::InferRequest& request = out_.request;
     for (const auto [key, value] : *object) {
-      if (key.substr(0, 7) == "triton_")
-        return Fail(
-            Code::kInvalidArgument,
-            "parameter keys starting with 'triton_' are reserved for Triton usage and should "
-            "not be specified.");
-      if (key == "headers")
-        return Fail(Code::kInvalidArgument,
-                    "parameter key 'headers' is reserved and should not be specified.");
+      TRY(serve::CheckParameterName(key));
       if (key == "priority" || key == "timeout") {
         auto number = AsUnsigned(value);
         if (!number) return UnableToParse(key, number.error());
@@ -277,9 +269,7 @@ class Parser {
                   name, size - tail_.size(), model_.name);
     const std::string_view bytes = tail_.substr(0, size);
     tail_.remove_prefix(size);
-    return TensorFromBytes(dtype, dims, bytes,
-                           fmt::format("{}input byte size mismatch for input '{}' for model '{}'",
-                                       serve::RequestPrefix(out_.request), name, model_.name));
+    return serve::InputFromBytes({out_.request.id, name, model_.name}, dtype, dims, bytes);
   }
 
   Status Outputs(JsonElement element) {
@@ -366,10 +356,7 @@ Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body) {
     element.append(reinterpret_cast<const char*>(&n), sizeof n).append(body);
     bytes = element;
   }
-  Tensor t = TRY(
-      TensorFromBytes(input.dtype, dims, bytes,
-                      fmt::format("{}input byte size mismatch for input '{}' for model '{}'",
-                                  serve::RequestPrefix(parsed.request), input.name, model.name)));
+  Tensor t = TRY(serve::InputFromBytes({{}, input.name, model.name}, input.dtype, dims, bytes));
   parsed.request.inputs.push_back({input.name, std::move(t)});
   return parsed;
 }

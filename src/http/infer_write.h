@@ -14,8 +14,4 @@ namespace dunlin::http {
 Result<Reply> WriteInfer(const serve::ModelSpec& model, const ParsedInfer& parsed,
                          serve::InferResponse response);
 
-// The classification extension: the `count` largest values of each item as "value:index[:label]".
-Result<Tensor> Classify(const Tensor& tensor, uint64_t count, bool batched,
-                        const std::vector<std::string>& labels);
-
 }  // namespace dunlin::http

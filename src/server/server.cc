@@ -18,7 +18,7 @@
 #include "base/thread_pool.h"
 #include "http/api.h"
 #include "http/listener.h"
-#include "serve/repository.h"
+#include "serve/service.h"
 
 namespace dunlin::server {
 namespace {
@@ -223,7 +223,13 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
   Watchdog watchdog;
   serve::Metrics metrics;
   serve::Repository repository(RepositoryOptionsOf(options), std::move(backend), metrics);
-  Api api(repository, {.max_input_size = options.http_max_input_size});
+  serve::SharedMemory shared_memory({.allow = options.allow_client_shm});
+  std::atomic<bool> stopping{false};
+  const serve::Service service{.repository = repository,
+                               .shared_memory = shared_memory,
+                               .metrics = metrics,
+                               .stopping = stopping};
+  Api api(service, {.max_input_size = options.http_max_input_size});
   std::unique_ptr<Listener> http, metrics_page;
   BoundPorts ports;
   // The ports open before the models load, so that probes see a process that lives and is not
@@ -260,7 +266,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     SignalWithin(milliseconds(-1));
   }
 
-  api.BeginShutdown();
+  stopping = true;
   log::Info("stopping", {{"exit_timeout_secs", options.exit_timeout_secs}});
   bool drained = true;
   if (http) {

@@ -37,6 +37,7 @@ struct ServerOptions {
   bool tune = false;          // take the kernels that `dunlin bench --tune` measured to be fastest
   std::string tune_file;      // empty: the engine's default
   int max_queue_size = 1024;  // waiting requests per model version, unless its configuration says
+  bool allow_client_shm = false;  // clients may register system shared memory regions
 
   // Front ends. Port 0: the system chooses, the log names it. An address is an IP address.
   bool allow_http = true;

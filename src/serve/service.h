@@ -1,0 +1,19 @@
+// Service: everything a front end may call. All of it is thread-safe and outlives the front ends.
+#pragma once
+
+#include <atomic>
+
+#include "serve/metrics.h"
+#include "serve/repository.h"
+#include "serve/shared_memory.h"
+
+namespace dunlin::serve {
+
+struct Service {
+  Repository& repository;
+  SharedMemory& shared_memory;
+  Metrics& metrics;
+  std::atomic<bool>& stopping;  // the server says that it is not ready, and ends
+};
+
+}  // namespace dunlin::serve
