@@ -177,6 +177,7 @@ void ModelVersion::Execute(Instance& instance, Job job) {
   const TimePoint end = Clock::now();
   times.compute_output = end - inferred;
   times.total = end - request.arrival;
+  stats_.Executed(times, job.batch);
   stats_.Success(times, job.batch);
   job.done(InferResponse{.model = spec_.name,
                          .version = spec_.version,
