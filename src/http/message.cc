@@ -1,10 +1,13 @@
 #include "http/message.h"
 
 #include "base/json_writer.h"
+#include "serve/access.h"
 
 namespace dunlin::http {
 
 int HttpStatus(Code code) {
+  if (code == serve::kUnauthenticated) return 401;
+  if (code == serve::kPermissionDenied) return 403;
   switch (code) {
     case Code::kInternal:
       return 500;
@@ -31,6 +34,10 @@ std::string_view ReasonPhrase(int status) {
       return "OK";
     case 400:
       return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
     case 404:
       return "Not Found";
     case 405:
