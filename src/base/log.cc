@@ -1,35 +1,62 @@
 #include "base/log.h"
 
-#include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <climits>
+#include <ctime>
 #include <memory>
+#include <mutex>
 
+#include "base/append_file.h"
 #include "base/json_writer.h"
 
 namespace dunlin::log {
 namespace {
 
-// Level and format are ours; spdlog gives the time stamp and the locked sink.
 struct State {
-  Options options;
-  std::shared_ptr<spdlog::logger> logger;
+  std::atomic<Format> format{Format::kDefault};
+  std::atomic<bool> info{true}, warning{true}, error{true};
+  std::atomic<int> verbose{0};
+  std::mutex mutex;
+  std::shared_ptr<AppendFile> file = AppendFile::Open("").value();  // under mutex
 };
 
 State& Global() {
-  static State state = [] {
-    State s;
-    s.logger = std::make_shared<spdlog::logger>("dunlin",
-                                                std::make_shared<spdlog::sinks::stderr_sink_mt>());
-    s.logger->set_level(spdlog::level::trace);
-    s.logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %v", spdlog::pattern_time_type::utc);
-    return s;
-  }();
-  return state;
+  static State* const state = new State;  // threads may log until the very end
+  return *state;
+}
+
+std::shared_ptr<AppendFile> File() {
+  State& state = Global();
+  const std::lock_guard lock(state.mutex);
+  return state.file;
 }
 
 constexpr std::string_view kLevelNames[] = {"verbose", "info", "warning", "error"};
+constexpr char kLevelLetters[] = {'V', 'I', 'W', 'E'};
+constexpr std::string_view kFormatNames[] = {"default", "ISO8601", "json"};
+
+// What stands before the event.
+std::string Head(Level level, Format format) {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const int64_t us = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+  const std::time_t seconds = us / 1'000'000;
+  std::tm t{};
+  ::gmtime_r(&seconds, &t);
+  const auto micro = int(us % 1'000'000);
+  if (format == Format::kDefault)
+    return fmt::format("{}{:02}{:02} {:02}:{:02}:{:02}.{:06} {} ", kLevelLetters[size_t(level)],
+                       t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, micro, ::getpid());
+  const std::string_view name = kLevelNames[size_t(level)];
+  const std::string time =
+      fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", t.tm_year + 1900, t.tm_mon + 1,
+                  t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, micro / 1000);
+  if (format == Format::kIso8601) return fmt::format("{} {:7} ", time, name);
+  return fmt::format("{{\"time\":\"{}\",\"level\":\"{}\",", time, name);
+}
 
 void AppendEscaped(std::string& out, std::string_view s) {
   for (const char c : s) {
@@ -56,47 +83,107 @@ bool IsPlainWord(std::string_view s) {
 
 }  // namespace
 
-void Configure(const Options& options) {
+void AppendValue(std::string& out, std::string_view text, bool quoted) {
+  if (!quoted || IsPlainWord(text)) {
+    out += text;
+  } else {
+    out += '"';
+    AppendEscaped(out, text);
+    out += '"';
+  }
+}
+
+void Configure(const Options& o) {
   State& state = Global();
-  state.options = options;
-  // In JSON the time stamp is the first member of the object that the message goes on with.
-  state.logger->set_pattern(options.format == Format::kJson
-                                ? "{\"time\":\"%Y-%m-%dT%H:%M:%S.%eZ\",%v}"
-                                : "%Y-%m-%dT%H:%M:%S.%eZ %v",
-                            spdlog::pattern_time_type::utc);
+  state.format = o.format;
+  state.info = o.info;
+  state.warning = o.warning;
+  state.error = o.error;
+  state.verbose = o.verbose;
+}
+
+Options Current() {
+  const State& s = Global();
+  return {.format = s.format,
+          .info = s.info,
+          .warning = s.warning,
+          .error = s.error,
+          .verbose = s.verbose};
+}
+
+std::string_view FormatName(Format format) { return kFormatNames[size_t(format)]; }
+
+std::optional<Format> ParseFormat(std::string_view name) {
+  const auto* const it = std::find(std::begin(kFormatNames), std::end(kFormatNames), name);
+  if (it == std::end(kFormatNames)) return {};
+  return Format(it - std::begin(kFormatNames));
+}
+
+Status OpenFile(const std::string& path) {
+  std::shared_ptr<AppendFile> file = TRY(AppendFile::Open(path));
+  State& state = Global();
+  const std::lock_guard lock(state.mutex);
+  state.file = std::move(file);
+  return {};
+}
+
+std::string FilePath() { return File()->path(); }
+Status ReopenFile() { return File()->Reopen(); }
+
+Status Apply(const Change& change) {
+  if (change.file)
+    return Fail(Code::kUnimplemented,
+                "log file location can not be updated through network protocol");
+  Options o = Current();
+  o.info = change.info.value_or(o.info);
+  o.warning = change.warning.value_or(o.warning);
+  o.error = change.error.value_or(o.error);
+  if (change.verbose_level) o.verbose = int(std::min<uint32_t>(*change.verbose_level, INT_MAX));
+  if (change.format) {
+    const auto format = ParseFormat(*change.format);
+    if (!format || *format == Format::kJson)
+      return Fail(Code::kInvalidArgument, "invalid argument for log_format, got: {}",
+                  *change.format);
+    o.format = *format;
+  }
+  Configure(o);
+  return {};
 }
 
 bool Enabled(Level level) {
-  const Options& o = Global().options;
-  if (level == Level::kVerbose) return o.verbose > 0;
-  return level != Level::kInfo || o.info;
+  const State& s = Global();
+  switch (level) {
+    case Level::kVerbose:
+      return s.verbose.load(std::memory_order_relaxed) > 0;
+    case Level::kInfo:
+      return s.info.load(std::memory_order_relaxed);
+    case Level::kWarning:
+      return s.warning.load(std::memory_order_relaxed);
+    case Level::kError:
+      return s.error.load(std::memory_order_relaxed);
+  }
+  return true;
 }
 
 void Write(Level level, std::string_view event, std::initializer_list<Field> fields) {
   if (!Enabled(level)) return;
-  State& state = Global();
-  const std::string_view name = kLevelNames[static_cast<size_t>(level)];
-  std::string line;
-  if (state.options.format == Format::kJson) {
-    line = fmt::format("\"level\":\"{}\",\"event\":{}", name, JsonQuoted(event));
+  const Format format = Global().format;
+  std::string line = Head(level, format);
+  if (format == Format::kJson) {
+    fmt::format_to(std::back_inserter(line), "\"event\":{}", JsonQuoted(event));
     for (const Field& f : fields)
-      line += fmt::format(",{}:{}", JsonQuoted(f.key), f.quoted ? JsonQuoted(f.text) : f.text);
+      fmt::format_to(std::back_inserter(line), ",{}:{}", JsonQuoted(f.key),
+                     f.quoted ? JsonQuoted(f.text) : f.text);
+    line += '}';
   } else {
-    line = fmt::format("{:7} ", name);
     AppendEscaped(line, event);
     for (const Field& f : fields) {
-      line += fmt::format(" {}=", f.key);
-      if (!f.quoted || IsPlainWord(f.text)) {
-        line += f.text;
-      } else {
-        line += '"';
-        AppendEscaped(line, f.text);
-        line += '"';
-      }
+      (line += ' ').append(f.key) += '=';
+      AppendValue(line, f.text, f.quoted);
     }
   }
-  state.logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));
-  state.logger->flush();
+  line += '\n';
+  File()->Write(line);
 }
 
 }  // namespace dunlin::log

@@ -3,6 +3,62 @@
 #include "cli/flags.h"
 
 namespace dunlin::cli {
+namespace {
+
+// The flags of docs/serving/observability.md and security.md.
+void AddObservability(CLI::App* app, server::ServerOptions& o) {
+  const auto flag = [app](const char* name, bool& value, const char* help) {
+    app->add_option(name, value, help)
+        ->default_str(value ? "true" : "false")
+        ->type_name("true|false");
+  };
+  const auto list = [app](const char* name, std::vector<std::string>& values, const char* help,
+                          const char* type) {
+    app->add_option(name, values, help)->allow_extra_args(false)->type_name(type);
+  };
+  const auto file = [app](const char* name, std::string& value, const char* help) {
+    app->add_option(name, value, help)->type_name("FILE");
+  };
+  list("--metrics-config", o.metrics_config,
+       "counter_latencies, histogram_latencies, summary_latencies=true|false; summary_quantiles. "
+       "Repeatable",
+       "KEY=VALUE");
+  app->add_option("--metrics-interval-ms", o.metrics_interval_ms,
+                  "CPU utilisation is measured over at least this")
+      ->capture_default_str()
+      ->check(Quiet(CLI::Range(1, 3'600'000)));
+  flag("--allow-cpu-metrics", o.allow_cpu_metrics, "Metrics of the machine's CPUs and memory");
+  list("--trace-config", o.trace_config,
+       "level, rate, count, mode=triton|opentelemetry; triton,file; opentelemetry,url. Repeatable",
+       "[MODE,]KEY=VALUE");
+  app->add_option("--log-verbose", o.log_verbose, "0: off")
+      ->capture_default_str()
+      ->check(Quiet(CLI::NonNegativeNumber));
+  flag("--log-info", o.log_info, "Log lines of level info");
+  flag("--log-warning", o.log_warning, "Log lines of level warning");
+  flag("--log-error", o.log_error, "Log lines of level error");
+  Choice(app, "--log-format", o.log_format,
+         {{"default", log::Format::kDefault},
+          {"ISO8601", log::Format::kIso8601},
+          {"text", log::Format::kIso8601},
+          {"json", log::Format::kJson}},
+         "Of the log (default)");
+  file("--log-file", o.log_file, "Instead of stderr; opened again on SIGHUP");
+  file("--access-log", o.access_log, "One line per request; '-': stdout; opened again on SIGHUP");
+  list("--http-restricted-api", o.http_restricted_api,
+       "These groups of routes need this header; a value @FILE is read from there. Repeatable",
+       "GROUP[,GROUP]:KEY=VALUE");
+  list("--grpc-restricted-protocol", o.grpc_restricted_protocol,
+       "The same over gRPC, in metadata triton-grpc-protocol-KEY. Repeatable",
+       "GROUP[,GROUP]:KEY=VALUE");
+  file("--auth-tokens-file", o.auth_tokens_file,
+       "Lines 'token role[,role] name': callers need one of these bearer tokens");
+  file("--auth-identities-file", o.auth_identities_file,
+       "Lines 'identity role[,role]': roles of client certificates");
+  flag("--auth-open-health", o.auth_open_health, "Answer health checks whoever asks");
+}
+
+}  // namespace
 
 void AddServe(Commands& commands, server::ServerOptions& o) {
   CLI::App* app = commands.Add(
@@ -77,11 +133,7 @@ void AddServe(Commands& commands, server::ServerOptions& o) {
          "For a request's headers, and the longest gap in a body");
   number("--exit-timeout-secs", o.exit_timeout_secs,
          "After SIGTERM: how long accepted requests may take");
-  number("--log-verbose", o.log_verbose, "0: off");
-  flag("--log-info", o.log_info, "Log lines of level info");
-  Choice(app, "--log-format", o.log_format,
-         {{"text", server::LogFormat::kText}, {"json", server::LogFormat::kJson}},
-         "Of the log on stderr (text)");
+  AddObservability(app, o);
 }
 
 }  // namespace dunlin::cli

@@ -54,6 +54,9 @@ class ApiTest : public testing::Test {
     api_ = std::make_unique<Api>(serve::Service{.repository = *repository_,
                                                 .shared_memory = shared_memory_,
                                                 .metrics = metrics_,
+                                                .tracer = tracer_,
+                                                .access = access_,
+                                                .access_log = access_log_,
                                                 .stopping = stopping_},
                                  Api::Limits{.max_input_size = 1 << 20});
   }
@@ -95,6 +98,9 @@ class ApiTest : public testing::Test {
 
   serve::TempRepository disk_;
   serve::Metrics metrics_;
+  serve::Tracer tracer_;
+  serve::AccessPolicy access_;
+  serve::AccessLog access_log_;
   serve::SharedMemory shared_memory_{{.allow = true}};
   std::atomic<bool> stopping_{false};
   std::unique_ptr<serve::Repository> repository_;

@@ -3,9 +3,12 @@
 
 #include <atomic>
 
+#include "serve/access.h"
+#include "serve/access_log.h"
 #include "serve/metrics.h"
 #include "serve/repository.h"
 #include "serve/shared_memory.h"
+#include "serve/trace.h"
 
 namespace dunlin::serve {
 
@@ -13,6 +16,9 @@ struct Service {
   Repository& repository;
   SharedMemory& shared_memory;
   Metrics& metrics;
+  Tracer& tracer;
+  const AccessPolicy& access;  // to be asked before anything else is done for a request
+  AccessLog& access_log;
   std::atomic<bool>& stopping;  // the server says that it is not ready, and ends
 };
 

@@ -19,6 +19,7 @@
 #include "http/api.h"
 #include "http/listener.h"
 #include "serve/service.h"
+#include "server/observe.h"
 
 namespace dunlin::server {
 namespace {
@@ -36,12 +37,22 @@ using std::chrono::seconds;
 // What a signal handler may touch. One server per process, so one of each.
 int signal_event = -1;
 std::atomic<int> signals_seen{0};
+std::atomic<bool> hangup_seen{false};
+
+void Wake() {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(signal_event, &one, sizeof one);
+}
 
 void OnSignal(int signal) {
   // The second one means now; _exit is one of the few calls that are allowed here.
   if (signals_seen.fetch_add(1) > 0) ::_exit(128 + signal);
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(signal_event, &one, sizeof one);
+  Wake();
+}
+
+void OnHangup(int) {
+  hangup_seen = true;
+  Wake();
 }
 
 Status InstallSignals() {
@@ -50,20 +61,32 @@ Status InstallSignals() {
   uint64_t old = 0;
   [[maybe_unused]] const ssize_t drained = ::read(signal_event, &old, sizeof old);
   signals_seen = 0;
+  hangup_seen = false;
   struct sigaction action {};
   action.sa_handler = OnSignal;
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = OnHangup;
+  ::sigaction(SIGHUP, &action, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
   return {};
 }
 
-// True once a signal has come, false after `wait`; negative: waits for ever.
-bool SignalWithin(milliseconds wait) {
-  pollfd p{.fd = signal_event, .events = POLLIN, .revents = 0};
-  const int n = ::poll(&p, 1, wait.count() < 0 ? -1 : int(wait.count()));
-  return n > 0 || signals_seen.load() > 0;
+// True once a signal to end has come, false after `wait`; negative: waits for ever. Reloads on
+// SIGHUP meanwhile.
+bool SignalWithin(milliseconds wait, Observability& observability) {
+  for (;;) {
+    pollfd p{.fd = signal_event, .events = POLLIN, .revents = 0};
+    const int n = ::poll(&p, 1, wait.count() < 0 ? -1 : int(wait.count()));
+    if (signals_seen.load() > 0) return true;
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t drained = ::read(signal_event, &count, sizeof count);
+    if (hangup_seen.exchange(false)) observability.Reload();
+    // A signal after the first look has written to the event again or is seen here.
+    if (signals_seen.load() > 0) return true;
+    if (n <= 0 && wait.count() >= 0) return false;
+  }
 }
 
 Status Check(const ServerOptions& o) {
@@ -141,7 +164,8 @@ Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api) {
   });
 }
 
-Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o, serve::Metrics& metrics) {
+Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o,
+                                               const Observability& observability) {
   ListenerOptions l;
   l.name = "metrics";
   l.address = o.metrics_address.empty() ? o.http_address : o.metrics_address;
@@ -150,10 +174,15 @@ Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o, serve::Me
   l.max_connections = 64;
   l.idle_timeout = seconds(o.http_idle_timeout_secs);
   l.read_timeout = seconds(o.http_read_timeout_secs);
-  return Listener::Start(l, [&metrics](const Request& request, const ReplyFn& done) {
+  return Listener::Start(l, [&metrics = *observability.metrics, &access = *observability.access](
+                                const Request& request, const ReplyFn& done) {
     if (request.target.substr(0, request.target.find('?')) != "/metrics")
       return done(ErrorReply(404, "Not Found"));
     if (request.method != "GET") return done(ErrorReply(405, "Method Not Allowed"));
+    const serve::Caller caller{
+        .header = [&request](std::string_view name) { return request.Header(name); }};
+    if (const Status allowed = access.Check(serve::ApiGroup::kMetrics, caller); !allowed)
+      return done(ErrorReply(allowed.error()));
     Reply reply;
     reply.content_type = "text/plain; charset=utf-8";
     reply.body = metrics.Text();
@@ -211,23 +240,29 @@ Status RunServer(const ServerOptions& options) {
 
 Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,
                  const std::function<void(BoundPorts)>& started) {
-  log::Configure(
-      {.format = options.log_format == LogFormat::kJson ? log::Format::kJson : log::Format::kText,
-       .info = options.log_info,
-       .verbose = options.log_verbose});
+  log::Configure({.format = options.log_format,
+                  .info = options.log_info,
+                  .warning = options.log_warning,
+                  .error = options.log_error,
+                  .verbose = options.log_verbose});
+  TRY(log::OpenFile(options.log_file));
   TRY(Check(options));
+  Observability observability = TRY(Observability::Create(options));
+  serve::Metrics& metrics = *observability.metrics;
   TRY(InstallSignals());
   RaiseFileLimit();
 
   // The order matters: each uses those before it.
   Watchdog watchdog;
-  serve::Metrics metrics;
   serve::Repository repository(RepositoryOptionsOf(options), std::move(backend), metrics);
   serve::SharedMemory shared_memory({.allow = options.allow_client_shm});
   std::atomic<bool> stopping{false};
   const serve::Service service{.repository = repository,
                                .shared_memory = shared_memory,
                                .metrics = metrics,
+                               .tracer = *observability.tracer,
+                               .access = *observability.access,
+                               .access_log = *observability.access_log,
                                .stopping = stopping};
   Api api(service, {.max_input_size = options.http_max_input_size});
   std::unique_ptr<Listener> http, metrics_page;
@@ -240,7 +275,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     log::Info("http listening", {{"address", options.http_address}, {"port", ports.http}});
   }
   if (options.allow_metrics) {
-    metrics_page = TRY(StartMetrics(options, metrics));
+    metrics_page = TRY(StartMetrics(options, observability));
     ports.metrics = metrics_page->port();
     log::Info("metrics listening", {{"port", ports.metrics}});
   }
@@ -251,7 +286,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
   auto loading = std::async(std::launch::async, [&repository] { return repository.Start(); });
   bool stop = false;
   while (loading.wait_for(seconds(0)) != std::future_status::ready && !stop)
-    stop = SignalWithin(milliseconds(20));
+    stop = SignalWithin(milliseconds(20), observability);
   if (!stop) {
     if (Status loaded = loading.get(); !loaded) {
       if (options.exit_on_error) {
@@ -263,7 +298,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     log::Info("server ready", {{"http_port", ports.http},
                                {"metrics_port", ports.metrics},
                                {"models", repository.Ready("").size()}});
-    SignalWithin(milliseconds(-1));
+    SignalWithin(milliseconds(-1), observability);
   }
 
   stopping = true;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "base/log.h"
 #include "base/result.h"
 
 namespace dunlin::serve {
@@ -22,7 +23,6 @@ enum class ModelControlMode : uint8_t {
   kPoll,      // the repositories are read again every repository_poll_secs
   kExplicit,  // load_model at the start, then the load and unload requests
 };
-enum class LogFormat : uint8_t { kText, kJson };
 
 struct ServerOptions {
   // Models.
@@ -59,12 +59,27 @@ struct ServerOptions {
   int http_idle_timeout_secs = 75;  // a keep-alive connection with nothing to say
   int http_read_timeout_secs = 30;  // a request's headers; also the longest gap inside a body
 
+  // Metrics, in Triton's terms; see docs/serving/observability.md.
+  std::vector<std::string> metrics_config;
+  int metrics_interval_ms = 2000;
+  bool allow_cpu_metrics = true;
+  std::vector<std::string> trace_config;
+  std::string access_log;  // a file, "-" for stdout; empty: none
+
+  // Who may call what; see docs/serving/security.md. The files are read again on SIGHUP.
+  std::vector<std::string> http_restricted_api, grpc_restricted_protocol;
+  std::string auth_tokens_file, auth_identities_file;
+  bool auth_open_health = true;
+
   int exit_timeout_secs = 30;  // after SIGTERM: how long accepted requests may take
 
-  // Logs go to stderr.
+  // Logs.
   int log_verbose = 0;
   bool log_info = true;
-  LogFormat log_format = LogFormat::kText;
+  bool log_warning = true;
+  bool log_error = true;
+  log::Format log_format = log::Format::kDefault;
+  std::string log_file;  // empty: stderr. Opened again on SIGHUP
 };
 
 // Runs until SIGTERM or SIGINT, then drains; a second signal ends the process at once. Installs its
