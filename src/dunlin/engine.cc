@@ -59,7 +59,9 @@ struct Model::Impl {
   OptimizationReport optimization;
 
   // Inputs in the model's order. Checks everything a caller can get wrong.
-  Result<std::vector<RunValue>> Bind(std::span<const NamedValue> given) const;
+  template <class Named>  // NamedValue or NamedTensor
+  Result<std::vector<RunValue>> Bind(std::span<const Named> given) const;
+  tl::unexpected<Error> UnknownInput(const std::string& name) const;
 };
 
 namespace {
@@ -178,11 +180,6 @@ void CountOperators(const Graph& g, std::map<std::string, int>& counts) {
     for (const auto& s : n.subgraphs) CountOperators(*s, counts);
   }
 }
-std::vector<NamedValue> ToValues(std::span<const NamedTensor> inputs) {
-  std::vector<NamedValue> v;
-  for (const NamedTensor& t : inputs) v.push_back({t.name, t.tensor});
-  return v;
-}
 }  // namespace
 
 std::vector<OperatorCount> Model::operators() const {
@@ -246,59 +243,75 @@ Result<SequenceValue> BindSequence(const PortInfo& port, const Value& v) {
   return s;
 }
 
+const Tensor& TensorOf(const NamedTensor& t) { return t.tensor; }
+const Tensor& TensorOf(const NamedValue& v) { return v.value.tensor; }
+const Value* SequenceOf(const NamedTensor&) { return nullptr; }
+const Value* SequenceOf(const NamedValue& v) {
+  const bool is = v.value.kind == Value::Kind::kSequence || v.value.kind == Value::Kind::kMap;
+  return is ? &v.value : nullptr;
+}
+
+Status CheckTensor(const PortInfo& port, const Tensor& t) {
+  if (port.sequence || (port.key != DType::kUndefined && !port.optional))
+    return Fail(Code::kInvalidArgument, "input '{}' takes {}, a tensor was given", port.name,
+                KindName(port));
+  if (port.dtype != DType::kUndefined && t.dtype() != port.dtype)
+    return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", port.name,
+                DTypeName(port.dtype), DTypeName(t.dtype()));
+  if (!port.has_shape) return {};
+  const bool fits = std::equal(port.dims.begin(), port.dims.end(), t.dims().begin(), t.dims().end(),
+                               [](int64_t p, int64_t d) { return !IsKnown(p) || p == d; });
+  if (fits) return {};
+  return Fail(Code::kInvalidArgument, "input '{}' takes shape {}, {} was given", port.name,
+              ToString(port.dims), ToString(t.dims()));
+}
+
+// The values of symbols, of which a model has a few.
+using Symbols = std::vector<std::pair<const std::string*, int64_t>>;
+
+Status CheckSymbols(const PortInfo& port, const Tensor& t, Symbols& symbols) {
+  if (!port.has_shape) return {};
+  for (size_t d = 0; d < port.dims.size(); ++d) {
+    const std::string& name = port.dim_names[d];
+    if (name.empty()) continue;
+    const auto s = std::find_if(symbols.begin(), symbols.end(),
+                                [&](const auto& symbol) { return *symbol.first == name; });
+    if (s == symbols.end())
+      symbols.emplace_back(&name, t.dims()[d]);
+    else if (s->second != t.dims()[d])
+      return Fail(Code::kInvalidArgument, "extent '{}' is {} in input '{}' and {} in another input",
+                  name, t.dims()[d], port.name, s->second);
+  }
+  return {};
+}
+
 }  // namespace
 
-Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> given) const {
+template <class Named>
+Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const Named> given) const {
   std::vector<RunValue> bound(inputs.size());
-  std::map<std::string, int64_t> symbols;
-  for (const NamedValue& v : given) {
-    const auto it = std::find_if(inputs.begin(), inputs.end(),
-                                 [&](const PortInfo& p) { return p.name == v.name; });
-    if (it == inputs.end()) {
-      for (const PortInfo& p : defaults)
-        if (p.name == v.name)
-          return Fail(Code::kInvalidArgument,
-                      "input '{}' has its value in the model; to give another one, load the model "
-                      "with fed_defaults",
-                      v.name);
-      std::string names;
-      for (const PortInfo& p : inputs) names += (names.empty() ? "'" : ", '") + p.name + "'";
-      return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", v.name,
-                  names.empty() ? "none" : names);
-    }
+  Symbols symbols;
+  for (size_t i = 0; i < given.size(); ++i) {
+    const Named& v = given[i];
+    // Mostly they are in order.
+    const auto it = i < inputs.size() && inputs[i].name == v.name
+                        ? inputs.begin() + ptrdiff_t(i)
+                        : std::find_if(inputs.begin(), inputs.end(),
+                                       [&](const PortInfo& p) { return p.name == v.name; });
+    if (it == inputs.end()) return UnknownInput(v.name);
     RunValue& slot = bound[size_t(it - inputs.begin())];
     if (slot.present()) return Fail(Code::kInvalidArgument, "input '{}' is given twice", v.name);
-    if (v.value.kind == Value::Kind::kSequence || v.value.kind == Value::Kind::kMap) {
-      slot.sequence = std::make_shared<const SequenceValue>(TRY(BindSequence(*it, v.value)));
+    if (const Value* sequence = SequenceOf(v)) {
+      slot.sequence = std::make_shared<const SequenceValue>(TRY(BindSequence(*it, *sequence)));
       continue;
     }
-    const Tensor& t = v.value.tensor;
+    const Tensor& t = TensorOf(v);
     if (!t.defined()) {
       if (it->optional) continue;
       return Fail(Code::kInvalidArgument, "input '{}' has no value", v.name);
     }
-    if (it->sequence || (it->key != DType::kUndefined && !it->optional))
-      return Fail(Code::kInvalidArgument, "input '{}' takes {}, a tensor was given", v.name,
-                  KindName(*it));
-    if (it->dtype != DType::kUndefined && t.dtype() != it->dtype)
-      return Fail(Code::kInvalidArgument, "input '{}' takes elements of {}, {} was given", v.name,
-                  DTypeName(it->dtype), DTypeName(t.dtype()));
-    if (it->has_shape) {
-      const auto wrong = [&] {
-        return Fail(Code::kInvalidArgument, "input '{}' takes shape {}, {} was given", v.name,
-                    ToString(it->dims), ToString(t.dims()));
-      };
-      if (it->dims.size() != t.dims().size()) return wrong();
-      for (size_t d = 0; d < it->dims.size(); ++d) {
-        if (IsKnown(it->dims[d]) && it->dims[d] != t.dims()[d]) return wrong();
-        if (it->dim_names[d].empty()) continue;
-        const auto [s, fresh] = symbols.try_emplace(it->dim_names[d], t.dims()[d]);
-        if (!fresh && s->second != t.dims()[d])
-          return Fail(Code::kInvalidArgument,
-                      "extent '{}' is {} in input '{}' and {} in another input", it->dim_names[d],
-                      t.dims()[d], v.name, s->second);
-      }
-    }
+    TRY(CheckTensor(*it, t));
+    TRY(CheckSymbols(*it, t, symbols));
     slot.tensor = t;
   }
   for (size_t i = 0; i < inputs.size(); ++i)
@@ -307,8 +320,22 @@ Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const NamedValue> give
   return bound;
 }
 
+tl::unexpected<Error> Model::Impl::UnknownInput(const std::string& name) const {
+  for (const PortInfo& p : defaults)
+    if (p.name == name)
+      return Fail(Code::kInvalidArgument,
+                  "input '{}' has its value in the model; to give another one, load the model "
+                  "with fed_defaults",
+                  name);
+  std::string names;
+  for (const PortInfo& p : inputs) names += (names.empty() ? "'" : ", '") + p.name + "'";
+  return Fail(Code::kInvalidArgument, "the model has no input '{}'; it has {}", name,
+              names.empty() ? "none" : names);
+}
+
 Status Model::CheckInputs(std::span<const NamedTensor> inputs) const {
-  return CheckInputs(ToValues(inputs));
+  TRY(impl_->Bind(inputs));
+  return {};
 }
 
 Status Model::CheckInputs(std::span<const NamedValue> inputs) const {
@@ -363,7 +390,7 @@ void DescribeSteps(const Plan& plan, std::vector<StepProfile>& out) {
 }  // namespace
 
 Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
-  const std::vector<RunValue> bound = TRY(impl_->Bind(ToValues(inputs)));
+  const std::vector<RunValue> bound = TRY(impl_->Bind(inputs));
   Execution execution(impl_->program);
   const Plan* plan = TRY(execution.Prepare(Borrowed(bound).inputs));
   CostReport r;
@@ -393,6 +420,13 @@ struct Session::Impl {
   const Plan* tuned = nullptr;  // the plan whose choices were measured, or known before
   RunEnvironment env;
   int64_t arena_bytes = 0;
+
+  Result<std::vector<RunValue>> Run(std::span<const RunValue> bound, const RunOptions& options);
+  template <class F>
+  Status ForWanted(const RunOptions& options, const F& take) const;
+  template <class Named>
+  Result<std::vector<NamedValue>> RunNamed(std::span<const Named> inputs,
+                                           const RunOptions& options);
 
   // Before a run: measures what is not known of the plan for such inputs.
   Status Tune(std::span<const RunInput> inputs) {
@@ -433,29 +467,44 @@ Result<Session> Session::Create(std::shared_ptr<const Model> model, const Sessio
   return Session(std::move(impl));
 }
 
-Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> inputs,
-                                                   const RunOptions& options) {
-  const Model::Impl& m = *impl_->model->impl_;
-  const std::vector<RunValue> bound = TRY(m.Bind(inputs));
-  std::vector<size_t> wanted;
-  for (const std::string& name : options.outputs) {
-    const auto it = std::find_if(m.outputs.begin(), m.outputs.end(),
-                                 [&](const PortInfo& p) { return p.name == name; });
-    if (it == m.outputs.end())
-      return Fail(Code::kInvalidArgument, "the model has no output '{}'", name);
-    wanted.push_back(size_t(it - m.outputs.begin()));
-  }
-  RunEnvironment env = impl_->env;
-  env.cancelled = &options.cancelled;
+Result<std::vector<RunValue>> Session::Impl::Run(std::span<const RunValue> bound,
+                                                 const RunOptions& options) {
+  RunEnvironment run = env;
+  run.cancelled = &options.cancelled;
+  if (options.threads > 0) run.threads = std::min(run.threads, options.threads);
   const Borrowed borrowed(bound);
-  TRY(impl_->Tune(borrowed.inputs));
-  std::vector<RunValue> results = TRY(impl_->execution->Run(borrowed.inputs, env));
-  const Plan* plan = TRY(impl_->execution->Prepare(borrowed.inputs));
-  impl_->arena_bytes = std::max(impl_->arena_bytes, plan->memory.arena_bytes);
+  TRY(Tune(borrowed.inputs));
+  std::vector<RunValue> results = TRY(execution->Run(borrowed.inputs, run));
+  const Plan* plan = TRY(execution->Prepare(borrowed.inputs));
+  arena_bytes = std::max(arena_bytes, plan->memory.arena_bytes);
+  return results;
+}
+
+// Calls take(index) for each output that is wanted, in the order asked for.
+template <class F>
+Status Session::Impl::ForWanted(const RunOptions& options, const F& take) const {
+  const std::vector<PortInfo>& outputs = model->impl_->outputs;
   if (options.outputs.empty())
-    for (size_t i = 0; i < results.size(); ++i) wanted.push_back(i);
+    for (size_t i = 0; i < outputs.size(); ++i) TRY(take(i));
+  for (const std::string& name : options.outputs) {
+    const auto it = std::find_if(outputs.begin(), outputs.end(),
+                                 [&](const PortInfo& p) { return p.name == name; });
+    if (it == outputs.end())
+      return Fail(Code::kInvalidArgument, "the model has no output '{}'", name);
+    TRY(take(size_t(it - outputs.begin())));
+  }
+  return {};
+}
+
+template <class Named>
+Result<std::vector<NamedValue>> Session::Impl::RunNamed(std::span<const Named> inputs,
+                                                        const RunOptions& options) {
+  const Model::Impl& m = *model->impl_;
+  TRY(ForWanted(options, [](size_t) { return Status(); }));  // unknown names, before the work
+  const std::vector<RunValue> bound = TRY(m.Bind(inputs));
+  const std::vector<RunValue> results = TRY(Run(bound, options));
   std::vector<NamedValue> out;
-  for (const size_t i : wanted) {
+  TRY(ForWanted(options, [&](size_t i) -> Status {
     Value v;
     if (const auto& s = results[i].sequence) {
       if (s->is_map) {
@@ -469,13 +518,36 @@ Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> i
       v = Value(results[i].tensor);
     }
     out.push_back({m.outputs[i].name, std::move(v)});
-  }
+    return {};
+  }));
   return out;
+}
+
+Result<std::vector<NamedValue>> Session::RunValues(std::span<const NamedValue> inputs,
+                                                   const RunOptions& options) {
+  return impl_->RunNamed(inputs, options);
 }
 
 Result<std::vector<NamedValue>> Session::Run(std::span<const NamedTensor> inputs,
                                              const RunOptions& options) {
-  return RunValues(ToValues(inputs), options);
+  return impl_->RunNamed(inputs, options);
+}
+
+Result<std::vector<NamedTensor>> Session::RunTensors(std::span<const NamedTensor> inputs,
+                                                     const RunOptions& options) {
+  const Model::Impl& m = *impl_->model->impl_;
+  TRY(impl_->ForWanted(options, [](size_t) { return Status(); }));
+  const std::vector<RunValue> bound = TRY(m.Bind(inputs));
+  const std::vector<RunValue> results = TRY(impl_->Run(bound, options));
+  std::vector<NamedTensor> out;
+  out.reserve(results.size());
+  TRY(impl_->ForWanted(options, [&](size_t i) -> Status {
+    if (!results[i].tensor.defined())
+      return Fail(Code::kInvalidArgument, "output '{}' is not a tensor", m.outputs[i].name);
+    out.push_back({m.outputs[i].name, results[i].tensor});
+    return {};
+  }));
+  return out;
 }
 
 Status Session::Prepare(std::span<const NamedTensor> inputs) {
@@ -502,7 +574,7 @@ double AppendTimes(const RunTimes& t, std::vector<StepProfile>& out) {
 }  // namespace
 
 Result<std::vector<StepProfile>> Session::Profile(std::span<const NamedTensor> inputs) {
-  const std::vector<RunValue> bound = TRY(impl_->model->impl_->Bind(ToValues(inputs)));
+  const std::vector<RunValue> bound = TRY(impl_->model->impl_->Bind(inputs));
   const Borrowed borrowed(bound);
   TRY(impl_->Tune(borrowed.inputs));
   RunEnvironment env = impl_->env;
@@ -522,7 +594,7 @@ Result<std::vector<TunedStep>> Session::Tuning(std::span<const NamedTensor> inpu
   std::vector<TunedStep> steps;
   const Model::Impl& m = *impl_->model->impl_;
   if (m.tuner == nullptr) return steps;
-  const std::vector<RunValue> bound = TRY(m.Bind(ToValues(inputs)));
+  const std::vector<RunValue> bound = TRY(m.Bind(inputs));
   const Borrowed borrowed(bound);
   TRY(impl_->Tune(borrowed.inputs));
   const Plan* plan = TRY(impl_->execution->Prepare(borrowed.inputs));

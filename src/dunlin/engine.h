@@ -191,6 +191,7 @@ struct SessionOptions {
 struct RunOptions {
   std::vector<std::string> outputs;  // empty: all, in the model's order
   std::function<bool()> cancelled;   // polled between steps; true ends the run with kCancelled
+  int threads = 0;                   // at most this many; 0: as many as the session may use
 };
 
 class Session {
@@ -211,6 +212,9 @@ class Session {
                                       const RunOptions& options = {}) {
     return Run(std::span<const NamedTensor>(inputs.begin(), inputs.size()), options);
   }
+  // The same where all outputs asked for are tensors: less work around a small model.
+  Result<std::vector<NamedTensor>> RunTensors(std::span<const NamedTensor> inputs,
+                                              const RunOptions& options = {});
   // The same for models that take sequences or maps.
   Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs,
                                             const RunOptions& options = {});

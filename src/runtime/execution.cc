@@ -563,6 +563,7 @@ Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs,
   }
 
   std::vector<RunValue> results;
+  results.reserve(plan.output_slots.size());
   for (size_t i = 0; i < plan.output_slots.size(); ++i) {
     const int slot = plan.output_slots[i];
     if (plan.slots[size_t(slot)].kind == Slot::Kind::kDynamic)

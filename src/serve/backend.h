@@ -21,13 +21,22 @@ namespace dunlin::serve {
 class Instance {
  public:
   virtual ~Instance() = default;
-  // `outputs` empty: all. `cancelled` may be polled at any time during the call.
+  // `options.cancelled` may be polled at any time during the call.
   virtual Result<std::vector<NamedTensor>> Execute(std::span<const NamedTensor> inputs,
-                                                   const std::vector<std::string>& outputs,
-                                                   const std::function<bool()>& cancelled) = 0;
+                                                   const RunOptions& options) = 0;
+  // Several requests at once whose inputs differ in length (`allow_ragged_batch`), packed, without
+  // padding: the outputs of each. Each has the inputs a call of Execute takes, of any batch size.
+  // Called only where LoadedModel::ragged().
+  virtual Result<std::vector<std::vector<NamedTensor>>> ExecuteRagged(
+      std::span<const std::span<const NamedTensor>> requests, const RunOptions& options);
   // Bytes this instance holds on to between requests.
   virtual int64_t memory_bytes() const = 0;
 };
+
+inline Result<std::vector<std::vector<NamedTensor>>> Instance::ExecuteRagged(
+    std::span<const std::span<const NamedTensor>>, const RunOptions&) {
+  return Fail(Code::kUnimplemented, "this model cannot run inputs of different lengths together");
+}
 
 // A model file in memory. Immutable and shared by its instances.
 class LoadedModel {
@@ -35,7 +44,10 @@ class LoadedModel {
   virtual ~LoadedModel() = default;
   virtual std::span<const PortInfo> inputs() const = 0;
   virtual std::span<const PortInfo> outputs() const = 0;
+  // For at most so many threads. Thread-safe.
   virtual Result<std::unique_ptr<Instance>> CreateInstance(int threads) = 0;
+  // Whether its instances can run requests of different lengths together.
+  virtual bool ragged() const { return false; }
   virtual int64_t memory_bytes() const = 0;
 };
 

@@ -25,13 +25,9 @@ bool Matches(std::span<const int64_t> expected, std::span<const int64_t> actual)
                     [](int64_t e, int64_t a) { return e == -1 || e == a; });
 }
 
-Status CheckNames(const ModelSpec& model, const InferRequest& request) {
+// The error of a request whose inputs are not the model's.
+Status WrongInputs(const ModelSpec& model, const InferRequest& request) {
   const std::string prefix = RequestPrefix(request);
-  for (const std::string& name : request.outputs) {
-    if (model.FindOutput(name) == nullptr)
-      return Fail(Code::kInvalidArgument, "{}unexpected inference output '{}' for model '{}'",
-                  prefix, name, model.name);
-  }
   std::set<std::string_view> given;
   std::vector<std::string> got, missing;
   for (const NamedTensor& in : request.inputs) {
@@ -55,6 +51,26 @@ Status CheckNames(const ModelSpec& model, const InferRequest& request) {
                   prefix, name, model.name);
   }
   return {};
+}
+
+// Checks the names and puts inputs into the model's order. Allocates nothing when all is well.
+Status CheckNames(const ModelSpec& model, InferRequest& request) {
+  for (const std::string& name : request.outputs) {
+    if (model.FindOutput(name) == nullptr)
+      return Fail(Code::kInvalidArgument, "{}unexpected inference output '{}' for model '{}'",
+                  RequestPrefix(request), name, model.name);
+  }
+  std::vector<NamedTensor>& inputs = request.inputs;
+  size_t placed = 0;  // inputs [0, placed) are in order
+  for (const TensorSpec& s : model.inputs) {
+    size_t at = placed;
+    while (at < inputs.size() && inputs[at].name != s.name) ++at;
+    if (at < inputs.size())
+      std::swap(inputs[at], inputs[placed++]);
+    else if (!s.optional)
+      return WrongInputs(model, request);
+  }
+  return placed == inputs.size() ? Status() : WrongInputs(model, request);
 }
 
 // `item` with the variable extents of `from` (as matched by `actual`) put into those of `to`.
@@ -94,32 +110,32 @@ std::string RequestPrefix(const InferRequest& request) {
 
 Result<int64_t> CheckRequest(const ModelSpec& model, InferRequest& request) {
   TRY(CheckNames(model, request));
-  const std::string prefix = RequestPrefix(request);
+  const auto prefix = [&] { return RequestPrefix(request); };
   int64_t batch = 0;
   for (NamedTensor& in : request.inputs) {
     const TensorSpec& spec = *model.FindInput(in.name);
     if (in.tensor.dtype() != spec.dtype) {
       return Fail(Code::kInvalidArgument,
-                  "{}inference input '{}' data-type is '{}', but model '{}' expects '{}'", prefix,
+                  "{}inference input '{}' data-type is '{}', but model '{}' expects '{}'", prefix(),
                   in.name, ProtocolName(in.tensor.dtype()), model.name, ProtocolName(spec.dtype));
     }
     const Dims& dims = in.tensor.dims();
     if (model.max_batch_size > 0) {
       if (dims.empty())
         return Fail(Code::kInvalidArgument,
-                    "{}input '{}' has no shape but model requires batch dimension for '{}'", prefix,
-                    in.name, model.name);
+                    "{}input '{}' has no shape but model requires batch dimension for '{}'",
+                    prefix(), in.name, model.name);
       if (batch == 0) batch = dims[0];
       if (dims[0] != batch)
         return Fail(Code::kInvalidArgument,
-                    "{}input '{}' batch size does not match other inputs for '{}'", prefix, in.name,
-                    model.name);
+                    "{}input '{}' batch size does not match other inputs for '{}'", prefix(),
+                    in.name, model.name);
       if (batch > model.max_batch_size)
         return Fail(Code::kInvalidArgument, "{}inference request batch-size must be <= {} for '{}'",
-                    prefix, model.max_batch_size, model.name);
+                    prefix(), model.max_batch_size, model.name);
       if (batch < 1)
         return Fail(Code::kInvalidArgument, "{}inference request batch-size must be >= 1 for '{}'",
-                    prefix, model.name);
+                    prefix(), model.name);
     }
     TRY(CheckShape(model, spec, request, dims));
     if (spec.reshape && !spec.any_shape) {
@@ -128,11 +144,12 @@ Result<int64_t> CheckRequest(const ModelSpec& model, InferRequest& request) {
       Dims engine = FillVariable(*spec.reshape, spec.dims, item);
       if (skip) engine.insert(0, dims[0]);
       if (ElementCount(engine) != in.tensor.count())
-        return Fail(Code::kInvalidArgument, "{}input '{}' cannot be reshaped from {} to {}", prefix,
-                    in.name, List(dims), List(engine));
+        return Fail(Code::kInvalidArgument, "{}input '{}' cannot be reshaped from {} to {}",
+                    prefix(), in.name, List(dims), List(engine));
       in.tensor = in.tensor.Reshaped(engine);
     }
   }
+  if (request.outputs.size() < 2) return std::max<int64_t>(1, batch);
   std::set<std::string_view> seen;
   std::erase_if(request.outputs, [&](const std::string& o) { return !seen.insert(o).second; });
   return std::max<int64_t>(1, batch);
@@ -141,6 +158,13 @@ Result<int64_t> CheckRequest(const ModelSpec& model, InferRequest& request) {
 Result<std::vector<NamedTensor>> ArrangeOutputs(const ModelSpec& model,
                                                 const std::vector<std::string>& requested,
                                                 std::vector<NamedTensor> outputs) {
+  // Mostly they are as they should be: all, in the model's order.
+  const auto right = [](const TensorSpec& spec, const NamedTensor& t) {
+    return spec.name == t.name && t.tensor.defined() && (!spec.reshape || spec.any_shape);
+  };
+  if (requested.empty() &&
+      std::equal(model.outputs.begin(), model.outputs.end(), outputs.begin(), outputs.end(), right))
+    return outputs;
   std::vector<NamedTensor> arranged;
   const auto take = [&](const TensorSpec& spec) -> Status {
     const auto it = std::find_if(outputs.begin(), outputs.end(),

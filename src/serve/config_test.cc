@@ -200,18 +200,52 @@ TEST(ConfigJson, PrintsDefaultsNumbersAndEnums) {
   EXPECT_EQ(ConfigToJson(*back), json);
 }
 
-TEST(ModelSpec, TakesThreadsFromTheParameterElseFromTheCpus) {
+TEST(ModelSpec, KnowsWhatNobodySaid) {
   ModelConfig c;
-  ASSERT_EQ(ErrorOf("instance_group { count: 3 }", kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
-  auto spec = MakeSpec(c, 1, "/nowhere", {.max_queue_size = 5, .usable_cpus = 8});
+  ASSERT_EQ(ErrorOf("", kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+  auto spec = MakeSpec(c, {}, 1, "/nowhere", {.max_queue_size = 5});
   ASSERT_TRUE(spec) << spec.error().message;
-  EXPECT_EQ(spec->instances, 3);
-  EXPECT_EQ(spec->threads, 2);
+  EXPECT_EQ(spec->instances, 0);
+  EXPECT_EQ(spec->threads, 0);
   EXPECT_EQ(spec->queue.max_size, 5);
+  ASSERT_TRUE(spec->batching);
+  EXPECT_TRUE(spec->batching->automatic());
+  const ModelConfig written = *ParseConfigText(
+      "instance_group [ { count: 2 }, { count: 1 } ] dynamic_batching { "
+      "max_queue_delay_microseconds: 9 }");
+  c.mutable_dynamic_batching()->set_max_queue_delay_microseconds(9);
+  spec = MakeSpec(c, written, 1, "/nowhere", {});
+  EXPECT_EQ(spec->instances, 3);
+  EXPECT_FALSE(spec->batching->automatic());
+  EXPECT_EQ(spec->batching->preferred_sizes, std::vector<int64_t>{4});
   (*c.mutable_parameters())["intra_op_thread_count"].set_string_value("7");
-  EXPECT_EQ(MakeSpec(c, 1, "/nowhere", {})->threads, 7);
+  EXPECT_EQ(MakeSpec(c, {}, 1, "/nowhere", {})->threads, 7);
   (*c.mutable_parameters())["intra_op_thread_count"].set_string_value("many");
-  EXPECT_FALSE(MakeSpec(c, 1, "/nowhere", {}));
+  EXPECT_FALSE(MakeSpec(c, {}, 1, "/nowhere", {}));
+}
+
+TEST(ModelSpec, TakesQueuePoliciesAndTheSlo) {
+  const std::string text = R"(
+    max_batch_size: 8
+    dynamic_batching {
+      preferred_batch_size: [ 8, 2 ] priority_levels: 2 default_priority_level: 2
+      default_queue_policy { timeout_action: DELAY default_timeout_microseconds: 70 }
+      priority_queue_policy { key: 1 value { max_queue_size: 3 allow_timeout_override: true } } }
+    parameters { key: "slo_p99_ms" value { string_value: "2.5" } })";
+  ModelConfig c;
+  ASSERT_EQ(ErrorOf(text, kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+  const auto spec = MakeSpec(c, *ParseConfigText(text), 1, "/nowhere", {.max_queue_size = 5});
+  ASSERT_TRUE(spec) << spec.error().message;
+  EXPECT_EQ(spec->batching->preferred_sizes, (std::vector<int64_t>{2, 8}));
+  EXPECT_EQ(spec->queue.timeout_action, TimeoutAction::kDelay);
+  EXPECT_EQ(spec->queue.default_timeout.count(), 70);
+  EXPECT_EQ(spec->queue.max_size, 5);
+  EXPECT_FALSE(spec->queue.allow_timeout_override);
+  EXPECT_EQ(spec->batching->policies.at(1).max_size, 3);
+  EXPECT_TRUE(spec->batching->policies.at(1).allow_timeout_override);
+  EXPECT_EQ(spec->slo.count(), 2500);
+  (*c.mutable_parameters())["slo_p99_ms"].set_string_value("soon");
+  EXPECT_FALSE(MakeSpec(c, {}, 1, "/nowhere", {}));
 }
 
 TEST(ModelSpec, LabelFilesStayInsideTheModel) {
@@ -221,7 +255,7 @@ TEST(ModelSpec, LabelFilesStayInsideTheModel) {
               "} max_batch_size: 4",
               kBatchIn, kBatchOut, AutoComplete::kOn, &c),
       "");
-  const auto spec = MakeSpec(c, 1, "/nowhere", {});
+  const auto spec = MakeSpec(c, {}, 1, "/nowhere", {});
   ASSERT_FALSE(spec);
   EXPECT_NE(spec.error().message.find("inside the model's folder"), std::string::npos);
 }

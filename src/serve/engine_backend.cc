@@ -10,18 +10,8 @@ class EngineInstance : public Instance {
   explicit EngineInstance(Session session) : session_(std::move(session)) {}
 
   Result<std::vector<NamedTensor>> Execute(std::span<const NamedTensor> inputs,
-                                           const std::vector<std::string>& outputs,
-                                           const std::function<bool()>& cancelled) override {
-    std::vector<NamedValue> values =
-        TRY(session_.Run(inputs, {.outputs = outputs, .cancelled = cancelled}));
-    std::vector<NamedTensor> result;
-    result.reserve(values.size());
-    for (NamedValue& v : values) {
-      if (v.value.kind != Value::Kind::kTensor)
-        return Fail(Code::kInternal, "output '{}' is not a tensor", v.name);
-      result.push_back({std::move(v.name), std::move(v.value.tensor)});
-    }
-    return result;
+                                           const RunOptions& options) override {
+    return session_.RunTensors(inputs, options);
   }
   int64_t memory_bytes() const override { return session_.arena_bytes(); }
 

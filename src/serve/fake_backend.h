@@ -5,6 +5,8 @@
 //   add 1
 //   sleep 20             milliseconds per execution, ended early by cancellation
 //   error text           every execution fails
+//   poison 7             an execution with this float in an input fails
+//   whole                outputs have no batch dimension
 //   fail text            loading fails
 #pragma once
 
@@ -14,6 +16,8 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -26,7 +30,15 @@ namespace dunlin::serve {
 // How often things happened, for the tests to look at.
 struct FakeCounters {
   std::atomic<int> loads{0}, live_models{0}, live_instances{0}, executions{0}, cancelled{0};
-  std::atomic<bool> hold{false};  // executions wait while this is set
+  std::atomic<bool> hold{false};                 // executions wait while this is set
+  std::atomic<int> threads{0}, most_threads{0};  // that executions were given: now, ever
+
+  std::mutex mutex;
+  std::vector<int64_t> batches;  // first extent of the first input, by execution
+  std::vector<int64_t> Batches() {
+    const std::lock_guard lock(mutex);
+    return batches;
+  }
 };
 
 class FakeModel : public LoadedModel {
@@ -48,6 +60,8 @@ class FakeModel : public LoadedModel {
   std::vector<PortInfo> ins, outs;
   int sleep_ms = 0;
   float add = 0;
+  std::optional<float> poison;
+  bool whole = false;
   std::string error;
 
  private:
@@ -60,13 +74,28 @@ class FakeModel : public LoadedModel {
     int64_t memory_bytes() const override { return 10; }
 
     Result<std::vector<NamedTensor>> Execute(std::span<const NamedTensor> inputs,
-                                             const std::vector<std::string>& outputs,
-                                             const std::function<bool()>& cancelled) override {
+                                             const RunOptions& options) override {
+      const int threads = counters().threads += options.threads;
+      for (int most = counters().most_threads;
+           threads > most && !counters().most_threads.compare_exchange_weak(most, threads);) {
+      }
+      if (!inputs.empty() && inputs[0].tensor.rank() > 0) {
+        const std::lock_guard lock(counters().mutex);
+        counters().batches.push_back(inputs[0].tensor.dims()[0]);
+      }
       ++counters().executions;
+      auto results = Compute(inputs, options);
+      counters().threads -= options.threads;
+      return results;
+    }
+
+   private:
+    Result<std::vector<NamedTensor>> Compute(std::span<const NamedTensor> inputs,
+                                             const RunOptions& options) {
       const auto end =
           std::chrono::steady_clock::now() + std::chrono::milliseconds(model_.sleep_ms);
       while (counters().hold || std::chrono::steady_clock::now() < end) {
-        if (cancelled && cancelled()) {
+        if (options.cancelled && options.cancelled()) {
           ++counters().cancelled;
           return Fail(Code::kCancelled, "cancelled");
         }
@@ -76,19 +105,25 @@ class FakeModel : public LoadedModel {
       std::vector<NamedTensor> results;
       for (size_t i = 0; i < model_.outs.size(); ++i) {
         const std::string& name = model_.outs[i].name;
-        if (!outputs.empty() && std::count(outputs.begin(), outputs.end(), name) == 0) continue;
+        if (!options.outputs.empty() &&
+            std::count(options.outputs.begin(), options.outputs.end(), name) == 0)
+          continue;
         for (const NamedTensor& in : inputs) {
           if (in.name != model_.ins[i % model_.ins.size()].name) continue;
           Tensor t = TRY(in.tensor.Clone());
-          if (t.dtype() == DType::kF32)
-            for (int64_t k = 0; k < t.count(); ++k) t.mut<float>()[k] += model_.add;
+          if (t.dtype() == DType::kF32) {
+            for (int64_t k = 0; k < t.count(); ++k) {
+              if (t.as<float>()[k] == model_.poison)
+                return Fail(Code::kInvalidArgument, "poisoned");
+              t.mut<float>()[k] += model_.add;
+            }
+          }
+          if (model_.whole) t = t.Reshaped({1, t.count()});
           results.push_back({name, std::move(t)});
         }
       }
       return results;
     }
-
-   private:
     FakeCounters& counters() const { return *model_.counters_; }
     const FakeModel& model_;
   };
@@ -124,6 +159,10 @@ class FakeBackend : public Backend {
         words >> model->sleep_ms;
       } else if (key == "add") {
         words >> model->add;
+      } else if (key == "poison") {
+        words >> model->poison.emplace();
+      } else if (key == "whole") {
+        model->whole = true;
       } else if (key == "error") {
         std::getline(words >> std::ws, model->error);
       } else if (key == "fail") {

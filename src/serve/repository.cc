@@ -339,8 +339,8 @@ Result<std::unique_ptr<ModelVersion>> Repository::LoadVersion(const inference::M
   TRY(CompleteAndCheck(complete, model->inputs(), model->outputs(),
                        options_.auto_complete ? AutoComplete::kOn : AutoComplete::kOff,
                        std::min(cpus, 2)));
-  ModelSpec spec = TRY(MakeSpec(complete, version, path,
-                                {.max_queue_size = options_.max_queue_size, .usable_cpus = cpus}));
+  ModelSpec spec =
+      TRY(MakeSpec(complete, config, version, path, {.max_queue_size = options_.max_queue_size}));
   auto metrics = metrics_.ForModel(spec.name, version, spec.metric_tags);
   auto loaded = TRY(ModelVersion::Create(std::move(spec), std::move(model), metrics));
   const auto took = Clock::now() - start;

@@ -207,14 +207,14 @@ TEST_F(RepositoryTest, AFullQueueRefusesAtOnce) {
   answers.push_back(Begin(*model));
   ASSERT_TRUE(Eventually([&] { return counters_->executions == before + 1; }));
   answers.push_back(Begin(*model));
-  answers.push_back(Begin(*model, std::chrono::microseconds(1)));
+  answers.push_back(Begin(*model, std::chrono::milliseconds(300)));
   EXPECT_EQ(Ask(*model), "[request id: <id_unknown>] Exceeds maximum queue size");
   EXPECT_NE(metrics_.Text().find("nv_inference_pending_request_count{model=\"m\",version=\"1\"} 2"),
             std::string::npos);
+  EXPECT_EQ(answers[2].get(), "[request id: <id_unknown>] Request timeout expired");
   counters_->hold = false;
   EXPECT_EQ(answers[0].get(), "5");
   EXPECT_EQ(answers[1].get(), "5");
-  EXPECT_EQ(answers[2].get(), "[request id: <id_unknown>] Request timeout expired");
   const ModelStatistics s = model->Statistics();
   EXPECT_EQ(s.success.count, 2u);
   EXPECT_EQ(s.fail.count, 2u);

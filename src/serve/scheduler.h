@@ -1,60 +1,39 @@
-// Schedulers: from accepted requests to calls of instances. InstanceScheduler runs one request per
-// call; a scheduler that forms batches goes behind the same interface.
+// Schedulers: from accepted requests to calls of instances.
 #pragma once
 
-#include <condition_variable>
-#include <deque>
-#include <functional>
+#include <chrono>
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
-#include <thread>
-#include <vector>
 
 #include "serve/backend.h"
-#include "serve/infer.h"
-#include "serve/spec.h"
+#include "serve/request_queue.h"
 
 namespace dunlin::serve {
-
-// An accepted request on its way. Whoever holds it owes `done` one call.
-struct Job {
-  InferRequest request;
-  InferCallback done;
-  int64_t batch = 1;
-  TimePoint enqueued{};
-  TimePoint deadline = TimePoint::max();  // of the wait in the queue
-};
 
 class Scheduler {
  public:
   virtual ~Scheduler() = default;  // returns when everything that was accepted has been answered
-  // True: taken, answered later on another thread. False: the queue is full; `job` is untouched.
+  // True: taken; it is answered here, when it can run in place at once, or later on another thread.
+  // False: the queue is full; `job` is untouched.
   virtual bool Enqueue(Job& job) = 0;
 };
 
-// One thread per instance, one bounded queue for all, first come first served.
-class InstanceScheduler : public Scheduler {
+// What a scheduler does with jobs whose turn has come: a model. Thread-safe.
+class JobRunner {
  public:
-  // Executes or refuses one job and answers it.
-  using Execute = std::function<void(Instance&, Job)>;
-  InstanceScheduler(std::vector<std::unique_ptr<Instance>> instances, int max_queue_size,
-                    Execute execute);
-  ~InstanceScheduler() override;
-  bool Enqueue(Job& job) override;
-
- private:
-  void Loop(Instance& instance);
-
-  const std::vector<std::unique_ptr<Instance>> instances_;
-  const size_t max_queue_size_;
-  const Execute execute_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<Job> queue_;
-  int idle_ = 0;
-  bool stopping_ = false;
-  std::vector<std::thread> threads_;
+  virtual ~JobRunner() = default;
+  virtual Result<std::unique_ptr<Instance>> CreateInstance() = 0;
+  // Runs jobs of equal shape as one execution with so many threads and fills in their answers. How
+  // long that took; zero when it says nothing about other executions of this size.
+  virtual std::chrono::nanoseconds Execute(Instance& instance, std::span<Job* const> jobs,
+                                           int threads) = 0;
+  // So many more requests wait.
+  virtual void Pending(int change) = 0;
+  // The answer of a job that leaves the queue without having run.
+  virtual void Refuse(Job& job, Refusal reason) = 0;
+  // Counts the job and calls its callback with its answer.
+  virtual void Answer(Job& job) = 0;
 };
 
 }  // namespace dunlin::serve

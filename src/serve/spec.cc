@@ -74,6 +74,58 @@ Result<int> IntParameter(const inference::ModelConfig& config, const std::string
   return value == 0 ? fallback : value;
 }
 
+// Microseconds from a parameter in milliseconds; 0 when it is absent.
+Result<std::chrono::microseconds> MillisecondParameter(const inference::ModelConfig& config,
+                                                       const std::string& key) {
+  const auto it = config.parameters().find(key);
+  if (it == config.parameters().end() || it->second.string_value().empty())
+    return std::chrono::microseconds(0);
+  const std::string& text = it->second.string_value();
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || !(value >= 0.001) ||
+      value > 3.6e6)
+    return Fail(Code::kInvalidArgument,
+                "parameter '{}' of model '{}' must be a number of milliseconds from 0.001 to "
+                "3600000, got '{}'",
+                key, config.name(), text);
+  return std::chrono::microseconds(int64_t(value * 1000));
+}
+
+QueuePolicy ToQueuePolicy(const inference::ModelQueuePolicy& policy, int max_queue_size) {
+  // Beyond a year a time-out is none; the bound keeps the arithmetic of clocks safe.
+  constexpr uint64_t kYear = 366ull * 24 * 3600 * 1000000;
+  QueuePolicy p;
+  p.timeout_action = policy.timeout_action() == inference::ModelQueuePolicy::DELAY
+                         ? TimeoutAction::kDelay
+                         : TimeoutAction::kReject;
+  p.max_size = policy.max_queue_size() > 0
+                   ? int(std::min<uint32_t>(policy.max_queue_size(), 1 << 24))
+                   : max_queue_size;
+  p.default_timeout =
+      std::chrono::microseconds(std::min(policy.default_timeout_microseconds(), kYear));
+  p.allow_timeout_override = policy.allow_timeout_override();
+  return p;
+}
+
+// `written`: before completion, which adds the sizes nobody asked for.
+BatchingSpec ToBatchingSpec(const inference::ModelDynamicBatching& batching,
+                            const inference::ModelDynamicBatching& written, int max_queue_size) {
+  constexpr uint64_t kHour = 3600ull * 1000000;
+  BatchingSpec b;
+  b.max_delay = std::chrono::microseconds(std::min(written.max_queue_delay_microseconds(), kHour));
+  if (written.preferred_batch_size_size() > 0 || b.max_delay.count() > 0)
+    b.preferred_sizes.assign(batching.preferred_batch_size().begin(),
+                             batching.preferred_batch_size().end());
+  std::sort(b.preferred_sizes.begin(), b.preferred_sizes.end());
+  b.preserve_ordering = batching.preserve_ordering();
+  b.priority_levels = batching.priority_levels();
+  b.default_priority = batching.default_priority_level();
+  for (const auto& [level, policy] : batching.priority_queue_policy())
+    b.policies[level] = ToQueuePolicy(policy, max_queue_size);
+  return b;
+}
+
 Result<std::vector<WarmupSample>> MakeWarmup(const inference::ModelConfig& config,
                                              const std::string& model_dir) {
   std::vector<WarmupSample> samples;
@@ -118,7 +170,8 @@ Dims FullDims(const ModelSpec& model, const Dims& item) {
   return full;
 }
 
-Result<ModelSpec> MakeSpec(const inference::ModelConfig& config, int64_t version,
+Result<ModelSpec> MakeSpec(const inference::ModelConfig& config,
+                           const inference::ModelConfig& written, int64_t version,
                            const std::string& model_dir, const SpecDefaults& defaults) {
   ModelSpec spec;
   spec.name = config.name();
@@ -128,6 +181,7 @@ Result<ModelSpec> MakeSpec(const inference::ModelConfig& config, int64_t version
   for (const auto& io : config.input()) {
     spec.inputs.push_back(ToTensorSpec(io));
     spec.inputs.back().optional = io.optional();
+    spec.inputs.back().ragged = io.allow_ragged_batch();
   }
   for (const auto& io : config.output()) {
     spec.outputs.push_back(ToTensorSpec(io));
@@ -135,23 +189,18 @@ Result<ModelSpec> MakeSpec(const inference::ModelConfig& config, int64_t version
     const std::string path = TRY(InsideModel(model_dir, io.label_filename(), "label_filename"));
     spec.outputs.back().labels = TRY(ReadLabels(path));
   }
-  spec.instances = 0;
-  for (const auto& group : config.instance_group()) spec.instances += group.count();
-  spec.instances = std::max(1, spec.instances);
-  spec.threads = TRY(IntParameter(config, "intra_op_thread_count",
-                                  std::max(1, defaults.usable_cpus / spec.instances)));
+  for (const auto& group : written.instance_group())
+    if (group.count() > 0) spec.instances += group.count();
+  spec.threads = TRY(IntParameter(config, "intra_op_thread_count", 0));
   spec.optimize = WantsOptimization(config);
   spec.queue.max_size = defaults.max_queue_size;
-  if (config.dynamic_batching().has_default_queue_policy()) {
-    const auto& policy = config.dynamic_batching().default_queue_policy();
-    if (policy.max_queue_size() > 0)
-      spec.queue.max_size = int(std::min<uint32_t>(policy.max_queue_size(), 1 << 24));
-    // Beyond a year a time-out is none; the bound keeps the arithmetic of clocks safe.
-    constexpr uint64_t kYear = 366ull * 24 * 3600 * 1000000;
-    spec.queue.default_timeout =
-        std::chrono::microseconds(std::min(policy.default_timeout_microseconds(), kYear));
-    spec.queue.allow_timeout_override = policy.allow_timeout_override();
-  }
+  if (config.dynamic_batching().has_default_queue_policy())
+    spec.queue =
+        ToQueuePolicy(config.dynamic_batching().default_queue_policy(), defaults.max_queue_size);
+  if (config.has_dynamic_batching() && config.max_batch_size() > 0)
+    spec.batching = ToBatchingSpec(config.dynamic_batching(), written.dynamic_batching(),
+                                   defaults.max_queue_size);
+  spec.slo = TRY(MillisecondParameter(config, "slo_p99_ms"));
   spec.warmup = TRY(MakeWarmup(config, model_dir));
   for (const auto& [k, v] : config.metric_tags()) spec.metric_tags[k] = v;
   spec.config_json = ConfigToJson(config);
