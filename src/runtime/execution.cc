@@ -471,6 +471,9 @@ Status Execution::RunLowered(State& state, const Step& step, const Kernel& kerne
 
 // ---- runs ----
 
+// Enough for the sizes of batches that occur in turns.
+constexpr size_t kKeptStates = 4;
+
 Execution::Execution(std::shared_ptr<const Program> program) : program_(std::move(program)) {}
 Execution::~Execution() = default;
 
@@ -480,9 +483,22 @@ Result<const Plan*> Execution::Prepare(std::span<const RunInput> inputs) {
   if (!same) {
     std::vector<Type> types;
     for (const RunInput& v : inputs) types.push_back(TypeOf(v));
-    std::shared_ptr<const Plan> plan = TRY(program_->PlanFor(types));
-    state_ = std::make_unique<State>(std::move(plan));
-    last_types_ = std::move(types);
+    const auto it =
+        std::find_if(kept_.begin(), kept_.end(), [&](const Kept& k) { return k.types == types; });
+    Kept next{std::move(types), nullptr};
+    if (it != kept_.end()) {
+      next.state = std::move(it->state);
+      kept_.erase(it);
+    } else {
+      next.state = std::make_unique<State>(TRY(program_->PlanFor(next.types)));
+    }
+    if (state_ != nullptr) {
+      for (Tensor& t : state_->outputs) t = {};  // its buffers are the caller's alone now
+      if (kept_.size() == kKeptStates) kept_.erase(kept_.begin());
+      kept_.push_back({std::move(last_types_), std::move(state_)});
+    }
+    state_ = std::move(next.state);
+    last_types_ = std::move(next.types);
   }
   return state_->plan.get();
 }

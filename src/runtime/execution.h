@@ -34,8 +34,8 @@ struct RunTimes {
   std::vector<std::vector<RunTimes>> bodies;  // per step
 };
 
-// Not thread-safe; make one per thread. Keeps the last plan and its bindings, so that a repeated
-// shape costs nothing.
+// Not thread-safe; make one per thread. Keeps the last few plans and their bindings, so that a
+// repeated shape costs nothing.
 class Execution {
  public:
   explicit Execution(std::shared_ptr<const Program> program);
@@ -64,6 +64,12 @@ class Execution {
   std::shared_ptr<const Program> program_;
   std::vector<Type> last_types_;
   std::unique_ptr<State> state_;
+  // Bindings of earlier shapes, the latest at the end: batches of a server come in a few sizes.
+  struct Kept {
+    std::vector<Type> types;
+    std::unique_ptr<State> state;
+  };
+  std::vector<Kept> kept_;
 };
 
 }  // namespace dunlin

@@ -403,6 +403,31 @@ TEST(Plan, ResultsOutliveTheNextRun) {
   EXPECT_EQ(second.as<float>()[0], -2);
 }
 
+TEST(Plan, ShapesInTurnsGiveTheirOwnResults) {
+  GraphBuilder b;
+  const auto g = b.Finish({b.Add("Neg", {b.Add("Abs", {b.Input({kUnknownDim})})})});
+  ProgramContext context;
+  context.weights = MakeWeightCache();
+  Execution e(std::make_shared<const Program>(g->Clone(), context));
+  ThreadPool pool(1);
+  ArenaPool arenas;
+  RunEnvironment env;
+  env.pool = &pool;
+  env.arenas = &arenas;
+  std::vector<Tensor> results;
+  for (int i = 0; i < 30; ++i) {  // more shapes than are kept
+    const std::vector<float> values(size_t(i * i % 7 + 1), float(i));
+    const Tensor t = Tensor::Of<float>({int64_t(values.size())}, values);
+    const TensorView view = t.view();
+    const RunInput in[] = {{&view, nullptr}};
+    results.push_back(e.Run(in, env)->at(0).tensor);
+  }
+  for (int i = 0; i < 30; ++i) {
+    ASSERT_EQ(results[size_t(i)].count(), i * i % 7 + 1);
+    for (const float v : results[size_t(i)].values<float>()) EXPECT_EQ(v, -float(i));
+  }
+}
+
 TEST(Plan, ShapesThatDependOnDataRunInTheSameExecutor) {
   GraphBuilder b;
   const ValueId x = b.Input({5});
