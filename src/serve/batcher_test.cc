@@ -21,15 +21,30 @@ class BatcherTest : public testing::Test {
     spec_.name = "m";
     spec_.version = 1;
     spec_.max_batch_size = 8;
-    spec_.inputs = {{.name = "x", .dtype = DType::kF32, .dims = {-1}}};
-    spec_.outputs = {{.name = "y", .dtype = DType::kF32, .dims = {-1}}};
+    spec_.inputs = {Spec("x")};
+    spec_.outputs = {Spec("y")};
     spec_.instances = 1;
     spec_.queue.max_size = 1024;
-    fake_->ins = {{.name = "x", .dtype = DType::kF32, .has_shape = true, .dims = {-1, -1}}};
-    fake_->outs = {{.name = "y", .dtype = DType::kF32, .has_shape = true, .dims = {-1, -1}}};
+    fake_->ins = {Port("x")};
+    fake_->outs = {Port("y")};
   }
   ~BatcherTest() override { counters_->hold = false; }
 
+  static TensorSpec Spec(std::string name) {
+    TensorSpec s;
+    s.name = std::move(name);
+    s.dtype = DType::kF32;
+    s.dims = {-1};
+    return s;
+  }
+  static PortInfo Port(std::string name) {
+    PortInfo p;
+    p.name = std::move(name);
+    p.dtype = DType::kF32;
+    p.has_shape = true;
+    p.dims = {-1, -1};
+    return p;
+  }
   BatchingSpec& Batching() {
     if (!spec_.batching) spec_.batching.emplace();
     return *spec_.batching;
