@@ -60,18 +60,21 @@ void AddObservability(CLI::App* app, server::ServerOptions& o) {
 
 }  // namespace
 
-void AddServe(Commands& commands, server::ServerOptions& o) {
-  CLI::App* app = commands.Add(
-      "serve",
-      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
-      "  dunlin serve --model-repository models\n"
-      "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
-      "ppocr_cls\n"
-      "  dunlin serve --model-repository models --http-port 9000 --metrics-port 9002",
-      [&o](Stage& s) {
-        s = Stage::kServer;
-        return server::RunServer(o);
-      });
+namespace {
+
+template <class T>
+void Number(CLI::App* app, const char* name, T& value, const char* help) {
+  app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::NonNegativeNumber));
+}
+
+void Switch(CLI::App* app, const char* name, bool& value, const char* help) {
+  app->add_option(name, value, help)
+      ->default_str(value ? "true" : "false")
+      ->type_name("true|false");
+}
+
+// Which models there are, and how they are loaded.
+void AddModels(CLI::App* app, server::ServerOptions& o) {
   app->add_option("--model-repository,--model-store", o.model_repository,
                   "Folder of models: NAME/VERSION/model.onnx. Repeatable")
       ->allow_extra_args(false)
@@ -86,32 +89,56 @@ void AddServe(Commands& commands, server::ServerOptions& o) {
                   "With explicit: load this at the start ('*': all). Repeatable")
       ->allow_extra_args(false)
       ->type_name("NAME");
-  const auto number = [app](const char* name, auto& value, const char* help) {
-    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::NonNegativeNumber));
-  };
-  const auto port = [app](const char* name, int& value, const char* help) {
-    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::Range(0, 65535)));
-  };
-  const auto flag = [app](const char* name, bool& value, const char* help) {
-    app->add_option(name, value, help)
-        ->default_str(value ? "true" : "false")
-        ->type_name("true|false");
-  };
-  number("--repository-poll-secs", o.repository_poll_secs, "With poll: how often");
-  number("--model-load-thread-count", o.model_load_thread_count, "Models loaded at once");
+  Number(app, "--repository-poll-secs", o.repository_poll_secs, "With poll: how often");
+  Number(app, "--model-load-thread-count", o.model_load_thread_count, "Models loaded at once");
+  Number(app, "--model-load-retry-count", o.model_load_retry_count,
+         "How often to try a model again that fails to load");
+  app->add_option("--model-config-name", o.model_config_name,
+                  "Read configs/NAME.pbtxt where a model has it, else config.pbtxt")
+      ->type_name("NAME");
   app->add_flag("--disable-auto-complete-config", o.disable_auto_complete_config,
                 "Require a full config.pbtxt");
-  flag("--strict-readiness", o.strict_readiness, "Ready only when every model is");
-  flag("--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
+  Switch(app, "--strict-readiness", o.strict_readiness, "Ready only when every model is");
+  Switch(app, "--exit-on-error", o.exit_on_error, "End when a model fails to load at the start");
   CLI::Option* const tune = app->add_flag(
       "--tune", o.tune, "Take the kernels that `dunlin bench --tune` measured to be fastest here");
   app->add_option("--tune-file", o.tune_file, "Where measurements are kept (in ~/.cache/dunlin)")
       ->type_name("FILE")
       ->needs(tune);
-  number("--max-queue-size", o.max_queue_size,
+  Number(app, "--max-queue-size", o.max_queue_size,
          "Waiting requests per model, unless its configuration says");
-  flag("--allow-client-shm", o.allow_client_shm,
-       "Let clients pass tensors in shared memory of this machine");
+  app->add_option("--cache-config", o.cache_config,
+                  "local,size=BYTES: keep answers of models with response_cache enabled")
+      ->allow_extra_args(false)
+      ->type_name("CONFIG");
+  Switch(app, "--allow-client-shm", o.allow_client_shm,
+         "Let clients pass tensors in shared memory of this machine");
+}
+
+}  // namespace
+
+void AddServe(Commands& commands, server::ServerOptions& o) {
+  CLI::App* app = commands.Add(
+      "serve",
+      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
+      "  dunlin serve --model-repository models\n"
+      "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
+      "ppocr_cls\n"
+      "  dunlin serve --model-repository models --http-port 9000 --metrics-port 9002",
+      [&o](Stage& s) {
+        s = Stage::kServer;
+        return server::RunServer(o);
+      });
+  AddModels(app, o);
+  const auto number = [app](const char* name, auto& value, const char* help) {
+    Number(app, name, value, help);
+  };
+  const auto port = [app](const char* name, int& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str()->check(Quiet(CLI::Range(0, 65535)));
+  };
+  const auto flag = [app](const char* name, bool& value, const char* help) {
+    Switch(app, name, value, help);
+  };
   flag("--allow-http", o.allow_http, "Serve HTTP");
   app->add_option("--http-address", o.http_address, "IP address to listen on")
       ->capture_default_str();

@@ -64,8 +64,8 @@ void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
   WriteDuration(json, "compute_input", s.compute_input);
   WriteDuration(json, "compute_infer", s.compute_infer);
   WriteDuration(json, "compute_output", s.compute_output);
-  WriteDuration(json, "cache_hit", {});
-  WriteDuration(json, "cache_miss", {});
+  WriteDuration(json, "cache_hit", s.cache_hit);
+  WriteDuration(json, "cache_miss", s.cache_miss);
   json.End();
   json.Key("response_stats").BeginObject().End();
   json.Key("batch_stats").BeginArray();
@@ -251,7 +251,7 @@ Result<Reply> Api::Index(const Route&, const Request& request) const {
 
 void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done) {
   const bool load = route.endpoint == Endpoint::kLoad;
-  std::optional<std::string> config;
+  serve::LoadOverrides overrides;
   const auto parse = [&]() -> Status {
     if (request.body.empty()) return {};
     const std::string body = TRY(PaddedBody(request));
@@ -267,10 +267,13 @@ void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done)
       } else if (load && key == "config") {
         auto text = AsString(value);
         if (!text) return UnableToParse(key, text.error());
-        config = *text;
+        overrides.config_json = *text;
       } else if (load && key.substr(0, 5) == "file:") {
-        return Fail(Code::kUnimplemented, "model files in a load request ('{}') is not supported",
-                    key);
+        auto text = AsString(value);
+        if (!text) return UnableToParse(key, text.error());
+        auto bytes = serve::DecodeBase64(*text);
+        if (!bytes) return UnableToParse(key, bytes.error());
+        overrides.files[std::string(key.substr(5))] = std::move(*bytes);
       } else {
         return Fail(Code::kInvalidArgument, "unexpected parameter '{}', expecting {}.", key,
                     load ? "'config' or 'file:<version>/<file>'" : "'unload_dependents'");
@@ -283,7 +286,7 @@ void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done)
     done(status ? Reply{} : ErrorReply(status.error()));
   };
   if (load)
-    repository_.Load(route.model, std::move(config), std::move(reply));
+    repository_.Load(route.model, std::move(overrides), std::move(reply));
   else
     repository_.Unload(route.model, std::move(reply));
 }

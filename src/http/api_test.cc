@@ -459,9 +459,17 @@ TEST_F(ApiTest, HealthAndRepository) {
   EXPECT_EQ(Call("POST", "/v2/repository/models/none/load").body,
             R"({"error":"failed to load 'none', failed to poll from model repository"})");
   EXPECT_EQ(Call("POST", "/v2/repository/models/m/load",
-                 R"({"parameters":{"config":"{}","file:1/model.onnx":"AA=="}})")
+                 R"({"parameters":{"config":"{}","file:1/model.onnx":"AA="}})")
+                .body,
+            R"({"error":"Unable to parse 'file:1/model.onnx': malformed base64"})");
+  // in x f32 -1,2\nout y f32 -1,2\n
+  EXPECT_EQ(Call("POST", "/v2/repository/models/m/load",
+                 R"({"parameters":{"config":"{}","file:4/model.onnx":)"
+                 R"("aW4geCBmMzIgLTEsMgpvdXQgeSBmMzIgLTEsMgo="}})")
                 .status,
-            501);
+            200);
+  EXPECT_EQ(Call("GET", "/v2/models/m/versions/4").status, 200);
+  EXPECT_EQ(Call("POST", "/v2/repository/models/m/load").status, 200);
   EXPECT_EQ(Call("POST", "/v2/repository/r/models/m/load").body,
             R"({"error":"'repository_name' specification is not supported"})");
   EXPECT_EQ(Call("POST", "/v2/repository/models/m/load", "{").status, 400);

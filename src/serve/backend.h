@@ -53,6 +53,9 @@ class LoadedModel {
 
 struct BackendLoadOptions {
   bool optimize = true;
+  // Inputs that the configuration lists. Those with a value in the model are then inputs(), too,
+  // and may be left out of a request.
+  std::vector<std::string> inputs = {};
 };
 
 class Backend {

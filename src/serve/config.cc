@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/json_writer.h"
+#include "serve/config_check.h"
 #include "serve/datatype.h"
 
 namespace dunlin::serve {
@@ -22,8 +23,9 @@ using google::protobuf::Message;
 using google::protobuf::Reflection;
 using inference::ModelConfig;
 
-constexpr int kMaxNesting = 64;     // the deepest real message nests 6 times
-constexpr int kMaxInstances = 256;  // per model; each is a thread
+constexpr int kMaxNesting = 64;  // the deepest real message nests 6 times
+// Instances that the config route shows when nobody said; how many really run, the server decides.
+constexpr int kShownInstances = 2;
 
 class FirstError : public google::protobuf::io::ErrorCollector {
  public:
@@ -131,29 +133,13 @@ void AppendMessage(std::string& out, const Message& m) {
   out += '}';
 }
 
-// --- Completion and checks ---------------------------------------------------------------------
-
-Dims VisibleDims(const Dims& dims) {
-  Dims v = dims;
-  for (int64_t& d : v)
-    if (!IsKnown(d)) d = -1;
-  return v;
-}
-
-std::string List(std::span<const int64_t> dims) {
-  return fmt::format("[{}]", fmt::join(dims.begin(), dims.end(), ","));
-}
+// --- Completion from the graph
+// ---------------------------------------------------------------------
 
 bool AllowsBatch(std::span<const PortInfo> ports) {
   return std::all_of(ports.begin(), ports.end(), [](const PortInfo& p) {
     return p.has_shape && !p.dims.empty() && !IsKnown(p.dims[0]);
   });
-}
-
-const PortInfo* FindPort(std::span<const PortInfo> ports, std::string_view name) {
-  const auto it =
-      std::find_if(ports.begin(), ports.end(), [&](const PortInfo& p) { return p.name == name; });
-  return it == ports.end() ? nullptr : &*it;
 }
 
 // The extents the engine sees for one item: those of `reshape` where the configuration has one.
@@ -205,153 +191,28 @@ void CompleteIos(Ios& ios, std::span<const PortInfo> ports, bool batched, bool a
   }
 }
 
-template <class Io>
-Status CheckIo(const ModelConfig& config, const Io& io, std::string_view kind,
-               std::span<const PortInfo> ports) {
-  const std::string& model = config.name();
-  if (io.name().empty()) return Fail(Code::kInvalidArgument, "model {} must specify 'name'", kind);
-  const PortInfo* port = FindPort(ports, io.name());
-  if (port == nullptr) {
-    std::vector<std::string> names;
-    for (const PortInfo& p : ports) names.push_back(p.name);
-    return Fail(Code::kInvalidArgument, "unexpected inference {} '{}', allowed {}s are: {}", kind,
-                io.name(), kind, fmt::join(names, ", "));
-  }
-  if (io.data_type() == inference::TYPE_INVALID)
-    return Fail(Code::kInvalidArgument, "model {} must specify 'data_type'", kind);
-  if (io.dims_size() == 0)
-    return Fail(Code::kInvalidArgument, "model {} must specify 'dims'", kind);
-  for (const int64_t d : io.dims()) {
-    if (d < 1 && d != -1)
-      return Fail(Code::kInvalidArgument,
-                  "model {} dimension must be integer >= 1, or -1 to indicate a variable-size "
-                  "dimension, got {} for '{}'",
-                  kind, d, io.name());
-  }
-  const bool maps = port->key != DType::kUndefined;
-  if (port->sequence || maps || ToConfigType(port->dtype) == inference::TYPE_INVALID) {
-    return Fail(Code::kUnimplemented,
-                "{} '{}' of model '{}' is a {}, which the protocol cannot carry", kind, io.name(),
-                model,
-                port->sequence ? "sequence"
-                : maps         ? "map"
-                               : fmt::format("tensor of {}", DTypeName(port->dtype)));
-  }
-  if (FromConfigType(io.data_type()) != port->dtype) {
-    return Fail(Code::kInvalidArgument,
-                "unable to load model '{}', configuration expects datatype {} for {} '{}', model "
-                "provides {}",
-                model, inference::DataType_Name(io.data_type()), kind, io.name(),
-                inference::DataType_Name(ToConfigType(port->dtype)));
-  }
-  if (!port->has_shape) return {};
-  std::vector<int64_t> full = EngineDims(io);
-  const bool batched = config.max_batch_size() > 0;
-  if (batched) full.insert(full.begin(), -1);
-  const Dims graph = VisibleDims(port->dims);
-  const bool fits = full.size() == graph.size() &&
-                    std::equal(full.begin(), full.end(), graph.begin(),
-                               [](int64_t c, int64_t g) { return g == -1 || c == g; });
-  if (fits) return {};
-  return Fail(Code::kInvalidArgument,
-              "model '{}', tensor '{}': the model expects {} dimensions (shape {}) but the model "
-              "configuration specifies {} dimensions ({}shape {})",
-              model, io.name(), graph.size(), List(graph), full.size(),
-              batched ? "an initial batch dimension because max_batch_size > 0 followed by the "
-                        "explicit tensor shape, making complete "
-                      : "",
-              List(full));
-}
-
-// A reshape keeps the element count, and its variable dimensions one for one.
-template <class Io>
-Status CheckReshape(const ModelConfig& config, const Io& io, std::string_view kind) {
-  if (!io.has_reshape()) return {};
-  const auto shape_of = [](const auto& dims) {
-    int64_t known = 1;
-    int variable = 0;
-    for (const int64_t d : dims) {
-      if (d == -1)
-        ++variable;
-      else if (d < 1 || __builtin_mul_overflow(known, d, &known))
-        known = -1;
-    }
-    return std::pair(known, variable);
-  };
-  const auto from = shape_of(io.dims()), to = shape_of(io.reshape().shape());
-  if (from.first > 0 && from == to) return {};
-  return Fail(Code::kInvalidArgument,
-              "model {} '{}' for model '{}' has a reshape of {} to {}: both must have the same "
-              "number of elements and of variable-size dimensions",
-              kind, io.name(), config.name(), List({io.dims().data(), size_t(io.dims_size())}),
-              List({io.reshape().shape().data(), size_t(io.reshape().shape_size())}));
-}
-
-Status CompleteInstanceGroups(ModelConfig& config, int instances) {
-  if (config.instance_group().empty()) config.add_instance_group();
-  int total = 0;
+// The groups as they will be: a group that is not there is named after the model, one without a
+// name after the model and its place.
+void CompleteInstanceGroups(ModelConfig& config) {
+  if (config.instance_group().empty()) config.add_instance_group()->set_name(config.name());
   for (int i = 0; i < config.instance_group_size(); ++i) {
     inference::ModelInstanceGroup& g = *config.mutable_instance_group(i);
-    if (g.name().empty()) {
-      g.set_name(config.instance_group_size() == 1 ? config.name()
-                                                   : fmt::format("{}_{}", config.name(), i));
-    }
-    if (g.count() == 0) g.set_count(instances);
+    if (g.name().empty()) g.set_name(fmt::format("{}_{}", config.name(), i));
+    if (g.count() == 0) g.set_count(kShownInstances);
     if (g.kind() == inference::ModelInstanceGroup::KIND_AUTO)
       g.set_kind(inference::ModelInstanceGroup::KIND_CPU);
-    if (g.kind() == inference::ModelInstanceGroup::KIND_GPU || g.gpus_size() > 0) {
-      return Fail(
-          Code::kInvalidArgument,
-          "instance group {} of model {} specifies a GPU, but this server runs on CPUs; use "
-          "KIND_CPU",
-          g.name(), config.name());
-    }
-    total += std::min(g.count(), kMaxInstances + 1);
-    if (g.count() < 0 || total > kMaxInstances) {
-      return Fail(Code::kInvalidArgument,
-                  "instance group {} of model {} has count {}; counts must be positive and at most "
-                  "{} together",
-                  g.name(), config.name(), g.count(), kMaxInstances);
-    }
   }
-  return {};
 }
 
-Status CheckBatching(ModelConfig& config) {
-  if (!config.has_dynamic_batching()) return {};
-  inference::ModelDynamicBatching& d = *config.mutable_dynamic_batching();
-  const std::string& name = config.name();
-  for (const int32_t size : d.preferred_batch_size()) {
-    if (size <= 0)
-      return Fail(Code::kInvalidArgument, "dynamic batching preferred size must be positive for {}",
-                  name);
-    if (size > config.max_batch_size())
-      return Fail(Code::kInvalidArgument,
-                  "dynamic batching preferred size must be <= max batch size for {}", name);
-  }
-  if (d.preserve_ordering() && d.priority_levels() > 1)
-    return Fail(Code::kInvalidArgument,
-                "Only one priority level is allowed when 'preserve_ordering' is true for {}", name);
-  if (d.default_priority_level() > d.priority_levels())
-    return Fail(Code::kInvalidArgument, "default priority level must be in range [1, {}] for {}",
-                d.priority_levels(), name);
-  if (d.preferred_batch_size_size() == 0 && config.max_batch_size() > 0)
-    d.add_preferred_batch_size(config.max_batch_size());
-  return {};
-}
-
-// What a later version may serve and this one refuses by name rather than serve wrongly.
-Status CheckSupported(const ModelConfig& config) {
-  std::string_view what;
-  if (config.has_ensemble_scheduling()) what = "ensemble_scheduling";
-  if (config.has_sequence_batching()) what = "sequence_batching";
-  if (config.model_transaction_policy().decoupled()) what = "a decoupled transaction policy";
-  if (config.batch_input_size() > 0 || config.batch_output_size() > 0)
-    what = "batch_input and batch_output";
-  if (config.response_cache().enable()) what = "response_cache";
-  if (what.empty()) return {};
-  return Fail(Code::kUnimplemented, "model '{}' asks for {}, which is not supported", config.name(),
-              what);
+// Defaults as clients of the protocol expect to read them.
+void CompleteScheduling(ModelConfig& config) {
+  if (config.has_dynamic_batching() && config.max_batch_size() > 0 &&
+      config.dynamic_batching().preferred_batch_size().empty())
+    config.mutable_dynamic_batching()->add_preferred_batch_size(config.max_batch_size());
+  if (config.has_ensemble_scheduling()) return;
+  inference::ModelOptimizationPolicy& o = *config.mutable_optimization();
+  if (!o.has_input_pinned_memory()) o.mutable_input_pinned_memory()->set_enable(true);
+  if (!o.has_output_pinned_memory()) o.mutable_output_pinned_memory()->set_enable(true);
 }
 
 }  // namespace
@@ -392,18 +253,19 @@ Status Normalise(ModelConfig& config, std::string_view model_name) {
         "unexpected directory name '{}' for model '{}', directory name must equal model name",
         model_name, config.name());
   }
-  if (config.max_batch_size() < 0)
-    return Fail(Code::kInvalidArgument,
-                "'max_batch_size' must be non-negative value in model configuration for {}",
-                config.name());
   const std::string_view backend = config.backend(), platform = config.platform();
-  if ((!backend.empty() && backend != "onnxruntime" && backend != "dunlin") ||
-      (!platform.empty() && platform != "onnxruntime_onnx" && platform != "dunlin")) {
+  const bool onnx = platform.empty() || platform == "onnxruntime_onnx";
+  if (!backend.empty() && backend != "onnxruntime" && backend != "dunlin")
     return Fail(Code::kInvalidArgument,
-                "model '{}' asks for backend '{}' and platform '{}'; this server runs ONNX models "
+                "unable to find backend library for backend '{}': this server runs ONNX models "
                 "(backend 'onnxruntime' or 'dunlin')",
-                config.name(), backend, platform);
-  }
+                backend);
+  if (!onnx && backend.empty())
+    return Fail(Code::kInvalidArgument, "unexpected platform type '{}' for {}", platform,
+                config.name());
+  if (!onnx && platform != "dunlin")
+    return Fail(Code::kInvalidArgument, "unexpected 'platform' and 'backend' pair, got:{}, {}",
+                platform, backend);
   if (platform.empty()) config.set_platform("onnxruntime_onnx");
   if (backend.empty()) config.set_backend("onnxruntime");
   if (config.default_model_filename().empty()) config.set_default_model_filename("model.onnx");
@@ -420,9 +282,8 @@ Status Normalise(ModelConfig& config, std::string_view model_name) {
 }
 
 Status CompleteAndCheck(ModelConfig& config, std::span<const PortInfo> inputs,
-                        std::span<const PortInfo> outputs, AutoComplete mode, int instances) {
+                        std::span<const PortInfo> outputs, AutoComplete mode) {
   const std::string& name = config.name();
-  TRY(CheckSupported(config));
   const bool allows_batch = AllowsBatch(inputs) && AllowsBatch(outputs);
   if (mode == AutoComplete::kOn) {
     if (!config.has_max_batch_size() && allows_batch && !SpellsOutBatch(config.input(), inputs) &&
@@ -441,27 +302,9 @@ Status CompleteAndCheck(ModelConfig& config, std::span<const PortInfo> inputs,
     CompleteIos(*config.mutable_input(), inputs, batched, true);
     CompleteIos(*config.mutable_output(), outputs, batched, config.output_size() == 0);
   }
-  for (const auto& io : config.input()) {
-    TRY(CheckIo(config, io, "input", inputs));
-    TRY(CheckReshape(config, io, "input"));
-  }
-  for (const auto& io : config.output()) {
-    TRY(CheckIo(config, io, "output", outputs));
-    TRY(CheckReshape(config, io, "output"));
-  }
-  if (config.output_size() == 0)
-    return Fail(Code::kInvalidArgument,
-                "model configuration must specify at least one output for {}", name);
-  for (const PortInfo& p : inputs) {
-    const bool listed = std::any_of(config.input().begin(), config.input().end(),
-                                    [&](const auto& io) { return io.name() == p.name; });
-    if (!listed && !p.optional)
-      return Fail(Code::kInvalidArgument,
-                  "unable to load model '{}', configuration expects {} inputs, model provides {}",
-                  name, config.input_size(), inputs.size());
-  }
-  TRY(CompleteInstanceGroups(config, instances));
-  return CheckBatching(config);
+  CompleteInstanceGroups(config);
+  CompleteScheduling(config);
+  return CheckConfig(config, inputs, outputs);
 }
 
 }  // namespace dunlin::serve

@@ -24,10 +24,10 @@ enum class AutoComplete : bool { kOff, kOn };
 
 // Defaults that do not need the graph: name, platform, backend, file name, version policy.
 Status Normalise(inference::ModelConfig& config, std::string_view model_name);
-// Fills in what is missing from the graph, then checks everything against it. `instances` is the
-// default count of instances. On success every graph input and output has an entry with dims.
+// Fills in what is missing from the graph, then checks everything against it. On success every
+// graph input and output has an entry with dims.
 Status CompleteAndCheck(inference::ModelConfig& config, std::span<const PortInfo> inputs,
-                        std::span<const PortInfo> outputs, AutoComplete mode, int instances);
+                        std::span<const PortInfo> outputs, AutoComplete mode);
 
 // What max_batch_size becomes when the graph allows any batch and nobody said.
 inline constexpr int kDefaultMaxBatchSize = 4;

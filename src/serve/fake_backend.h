@@ -31,6 +31,7 @@ namespace dunlin::serve {
 struct FakeCounters {
   std::atomic<int> loads{0}, live_models{0}, live_instances{0}, executions{0}, cancelled{0};
   std::atomic<bool> hold{false};                 // executions wait while this is set
+  std::atomic<int> fail_loads{0};                // so many loads fail, whatever the file says
   std::atomic<int> threads{0}, most_threads{0};  // that executions were given: now, ever
 
   std::mutex mutex;
@@ -139,6 +140,8 @@ class FakeBackend : public Backend {
   Result<std::shared_ptr<LoadedModel>> Load(const std::string& path,
                                             const BackendLoadOptions&) override {
     ++counters_->loads;
+    if (counters_->fail_loads > 0 && counters_->fail_loads-- > 0)
+      return Fail(Code::kUnavailable, "not now");
     std::ifstream in(path);
     if (!in) return Fail(Code::kNotFound, "{}: no such file", path);
     auto model = std::make_shared<FakeModel>(counters_);

@@ -1,6 +1,7 @@
 #include "serve/model_folder.h"
 
 #include <fmt/format.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <charconv>
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/log.h"
 #include "serve/config.h"
 
 namespace dunlin::serve {
@@ -17,6 +19,19 @@ namespace fs = std::filesystem;
 
 constexpr uintmax_t kMaxConfigBytes = 16 << 20;
 constexpr int kMaxFingerprintFiles = 100000;
+constexpr size_t kMaxTemporaryFiles = 1000;
+
+// A relative path of plain names, so that it stays where it is put.
+bool StaysInside(const std::string& path) {
+  if (path.empty() || path.size() > 1024 || path.find('\0') != std::string::npos) return false;
+  for (size_t at = 0; at <= path.size();) {
+    const size_t end = std::min(path.find('/', at), path.size());
+    const std::string_view part = std::string_view(path).substr(at, end - at);
+    if (part.empty() || part == "." || part == ".." || part.size() > 255) return false;
+    at = end + 1;
+  }
+  return true;
+}
 
 }  // namespace
 
@@ -55,16 +70,26 @@ std::vector<int64_t> ListVersions(const std::string& model_path) {
     const std::string name = it->path().filename().string();
     int64_t v = 0;
     const auto [end, parse] = std::from_chars(name.data(), name.data() + name.size(), v);
-    if (parse == std::errc() && end == name.data() + name.size() && v > 0 && name[0] != '0' &&
-        it->is_directory(type_error))
+    if (parse != std::errc() || end != name.data() + name.size() || v <= 0 ||
+        !it->is_directory(type_error))
+      continue;
+    if (name[0] != '0')
       versions.push_back(v);
+    else
+      log::Warning("a version folder with leading zeros in its name is ignored",
+                   {{"folder", it->path().string()}});
   }
   std::sort(versions.begin(), versions.end());
   return versions;
 }
 
-Result<inference::ModelConfig> ReadConfig(const std::string& model_path, bool required) {
-  const std::string path = model_path + "/config.pbtxt";
+Result<inference::ModelConfig> ReadConfig(const std::string& model_path, const std::string& variant,
+                                          bool required) {
+  std::string path = model_path + "/config.pbtxt";
+  std::error_code ignored;
+  if (const std::string file = fmt::format("{}/configs/{}.pbtxt", model_path, variant);
+      !variant.empty() && fs::exists(file, ignored))
+    path = file;
   std::error_code error;
   const uintmax_t size = fs::file_size(path, error);
   if (error) {
@@ -84,17 +109,23 @@ Result<inference::ModelConfig> ReadConfig(const std::string& model_path, bool re
   return config;
 }
 
+std::string ModelFile(const std::string& model_path, int64_t version, const std::string& file) {
+  std::string path = fmt::format("{}/{}/{}", model_path, version, file);
+  std::error_code error;
+  return fs::is_directory(path, error) ? path + "/model.onnx" : path;
+}
+
 Result<std::vector<int64_t>> SelectVersions(const inference::ModelConfig& config,
                                             const std::vector<int64_t>& available) {
   const inference::ModelVersionPolicy& policy = config.version_policy();
   std::vector<int64_t> selected;
   if (policy.has_specific()) {
     for (const int64_t v : policy.specific().versions()) {
-      if (!std::binary_search(available.begin(), available.end(), v))
-        return Fail(Code::kInvalidArgument,
-                    "version {} is specified for model '{}', but the version folder is not present",
-                    v, config.name());
-      selected.push_back(v);
+      if (std::binary_search(available.begin(), available.end(), v))
+        selected.push_back(v);
+      else
+        log::Error("a version is specified, but its folder is not present",
+                   {{"model", config.name()}, {"version", v}});
     }
     std::sort(selected.begin(), selected.end());
     selected.erase(std::unique(selected.begin(), selected.end()), selected.end());
@@ -109,6 +140,38 @@ Result<std::vector<int64_t>> SelectVersions(const inference::ModelConfig& config
                 "at least one version must be available under the version policy of model '{}'",
                 config.name());
   return selected;
+}
+
+Result<std::unique_ptr<TemporaryModelFolder>> TemporaryModelFolder::Create(
+    const std::map<std::string, std::string>& files) {
+  if (files.size() > kMaxTemporaryFiles)
+    return Fail(Code::kInvalidArgument, "a load request may bring {} files, this one has {}",
+                kMaxTemporaryFiles, files.size());
+  for (const auto& [path, bytes] : files)
+    if (!StaysInside(path))
+      return Fail(Code::kInvalidArgument,
+                  "'file:{}' does not name a file in the model's folder, as file:<version>/<file> "
+                  "does",
+                  path);
+  std::error_code error;
+  std::string pattern = (fs::temp_directory_path(error) / "dunlin-model-XXXXXX").string();
+  if (error || ::mkdtemp(pattern.data()) == nullptr)  // only this user may look inside
+    return Fail(Code::kResourceExhausted, "cannot make the temporary folder '{}'", pattern);
+  auto folder = std::unique_ptr<TemporaryModelFolder>(new TemporaryModelFolder(pattern));
+  for (const auto& [name, bytes] : files) {
+    const fs::path path = fs::path(pattern) / name;
+    fs::create_directories(path.parent_path(), error);
+    std::ofstream out(path, std::ios::binary);
+    out.write(bytes.data(), std::streamsize(bytes.size()));
+    out.close();
+    if (!out) return Fail(Code::kResourceExhausted, "cannot write '{}'", path.string());
+  }
+  return folder;
+}
+
+TemporaryModelFolder::~TemporaryModelFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
 }
 
 std::string Fingerprint(const std::string& path) {

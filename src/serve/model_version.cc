@@ -1,17 +1,18 @@
 #include "serve/model_version.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <new>
 #include <optional>
 #include <random>
+#include <sstream>
 
 #include "base/log.h"
 #include "serve/batcher.h"
 #include "serve/check_request.h"
 #include "serve/join.h"
 #include "serve/trace.h"
+#include "serve/wire.h"
 
 namespace dunlin::serve {
 namespace {
@@ -34,23 +35,26 @@ Result<Tensor> WarmupTensor(const ModelSpec& model, const WarmupSample& sample,
                 input.name, model.name);
   Dims dims = input.dims;
   if (model.max_batch_size > 0) dims.insert(0, sample.batch_size);
-  Tensor t = TRY(Tensor::Zeros(input.dtype, dims));
-  if (input.dtype == DType::kString) return t;
-  const size_t bytes = size_t(t.bytes());
-  if (input.data == WarmupInput::Data::kRandom && IsFloat(input.dtype)) {
-    std::mt19937 random(1);  // the same at every start
-    Tensor f = TRY(Tensor::Create(DType::kF32, dims));
-    for (int64_t i = 0; i < f.count(); ++i)
-      f.mut<float>()[i] = std::uniform_real_distribution<float>(0.f, 1.f)(random);
-    return Convert(f, input.dtype);
-  }
   if (input.data == WarmupInput::Data::kFile) {
     std::ifstream in(input.file, std::ios::binary);
-    if (!in.read(reinterpret_cast<char*>(t.raw()), std::streamsize(bytes)) || in.get() != EOF)
-      return Fail(Code::kInvalidArgument, "warm-up file '{}' does not hold exactly {} bytes",
-                  input.file, bytes);
+    std::stringstream bytes;
+    bytes << in.rdbuf();
+    auto t = TensorFromBytes(input.dtype, dims, bytes.view());
+    if (!in || !t)
+      return Fail(Code::kInvalidArgument, "warm-up file '{}': {}", input.file,
+                  in ? t.error().message : "cannot be read");
+    return t;
   }
-  return t;
+  if (input.data == WarmupInput::Data::kZero || input.dtype == DType::kString)
+    return Tensor::Zeros(input.dtype, dims);
+  std::mt19937 random(1);  // the same at every start
+  const bool fractions =
+      IsFloat(input.dtype);  // integers are 0 and 1: legal where they are indices
+  Tensor f = TRY(Tensor::Create(DType::kF32, dims));
+  for (int64_t i = 0; i < f.count(); ++i)
+    f.mut<float>()[i] =
+        fractions ? std::uniform_real_distribution<float>(0.f, 1.f)(random) : float(random() & 1);
+  return Convert(f, input.dtype);
 }
 
 // Zeros for every input, one item; nothing when an extent is unknown, for no guess is sure to be
@@ -170,6 +174,7 @@ void ModelVersion::Submit(InferRequest request, InferCallback done) {
     job.answer = Fail(batch.error());
     return Answer(job);
   }
+  if (cache_ && cache_->Answer(spec_, job.request, job.done, stats_)) return;
   job.batch = *batch;
   job.shape = ShapeKey(spec_, job.request, ragged_);
   Stamp(job, TracePoint::kQueueStart, job.enqueued);

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "serve/backend.h"
+#include "serve/cache.h"
 #include "serve/compute.h"
 #include "serve/infer.h"
 #include "serve/metrics.h"
@@ -28,6 +29,9 @@ class ModelVersion final : private JobRunner {
                                                       Compute& compute = Compute::Process());
   // Returns when everything that was accepted has been answered. Not to be called from a callback.
   ~ModelVersion() override;
+
+  // Answers from now on from this cache where it can; before the first request.
+  void UseCache(std::unique_ptr<VersionCache> cache) { cache_ = std::move(cache); }
 
   const ModelSpec& spec() const { return spec_; }
   // Never waits. `done` is called once: here, when the request does not fit the model, the queue is
@@ -61,6 +65,7 @@ class ModelVersion final : private JobRunner {
   const bool ragged_;
   std::atomic<int64_t> instance_bytes_{0};
   std::atomic<bool> splits_{true};        // false: an output was found to have no batch dimension
+  std::unique_ptr<VersionCache> cache_;   // null: answers are not kept
   std::unique_ptr<Scheduler> scheduler_;  // last: it uses all the others
 };
 

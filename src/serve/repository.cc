@@ -7,8 +7,8 @@
 #include <future>
 
 #include "base/log.h"
-#include "base/thread_pool.h"
 #include "serve/config.h"
+#include "serve/config_check.h"
 #include "serve/model_folder.h"
 
 namespace dunlin::serve {
@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kControlDisabled =
     "explicit model load / unload is not allowed if polling is enabled";
+constexpr const char* kTwice = "model appears in two or more repositories";
 
 // Which of the folders is the model's. Two of the same name would make the answer depend on the
 // order.
@@ -26,13 +27,49 @@ Result<std::string> FindFolder(const std::vector<std::string>& repositories,
     for (ModelFolder& f : TRY(ListModels(repositories)))
       if (f.name == model) found.push_back(std::move(f.path));
   }
-  if (found.empty())
-    return Fail(Code::kInvalidArgument, "failed to load '{}', failed to poll from model repository",
-                model);
-  if (found.size() > 1)
-    return Fail(Code::kInvalidArgument,
-                "failed to load '{}', model appears in two or more repositories", model);
+  if (found.empty()) return Fail(Code::kInternal, "");
+  if (found.size() > 1) return Fail(Code::kInternal, "{}", kTwice);
   return found[0];
+}
+
+// The model could not be read, as far as it is looked at before a version is loaded. Nothing to say
+// why: no repository has it.
+tl::unexpected<Error> PollFailure(const std::string& model, const std::string& why) {
+  return Fail(Code::kInternal, "failed to load '{}', failed to poll from model repository{}{}",
+              model, why.empty() ? "" : ": ", why);
+}
+
+// Codes as clients are used to read them in front of a reason.
+std::string WithCode(const Error& error) {
+  std::string_view name = "Internal";
+  switch (error.code) {
+    case Code::kInvalidArgument:
+      name = "Invalid argument";
+      break;
+    case Code::kNotFound:
+      name = "Not found";
+      break;
+    case Code::kUnavailable:
+    case Code::kResourceExhausted:
+      name = "Unavailable";
+      break;
+    case Code::kUnimplemented:
+      name = "Unsupported";
+      break;
+    default:
+      break;
+  }
+  return fmt::format("{}: {}", name, error.message);
+}
+
+// Whatever of a model may change what its versions do, apart from their own folders.
+std::string SharedFingerprint(const inference::ModelConfig& config, const std::string& path) {
+  std::string print = ConfigToJson(config);
+  for (const char* beside : {"config.pbtxt", "configs", "warmup"})
+    print += Fingerprint(path + "/" + beside);
+  for (const auto& out : config.output())
+    if (!out.label_filename().empty()) print += Fingerprint(path + "/" + out.label_filename());
+  return print;
 }
 
 }  // namespace
@@ -58,6 +95,7 @@ struct Repository::Fresh {
   std::shared_ptr<ModelVersion> model;  // null: the one that serves is still right
   std::string fingerprint;
   uint64_t serial = 0;
+  std::string error;  // "": loaded, or not tried
 };
 
 Repository::Repository(RepositoryOptions options, std::unique_ptr<Backend> backend,
@@ -100,7 +138,7 @@ Status Repository::Start() {
   for (const std::string& name : names) {
     auto promise = std::make_shared<std::promise<Status>>();
     results.push_back(promise->get_future());
-    pool_.Post([this, name, promise] { promise->set_value(LoadNow(name, std::nullopt)); });
+    pool_.Post([this, name, promise] { promise->set_value(LoadNow(name, {})); });
   }
   std::vector<std::string> failures;
   for (auto& r : results)
@@ -179,43 +217,57 @@ bool Repository::AllReady() const {
 }
 
 Result<std::vector<IndexEntry>> Repository::Index(bool only_ready) const {
-  std::vector<IndexEntry> index;
-  std::set<std::string> listed;
+  std::map<std::string, std::vector<IndexEntry>> known;
   {
     const std::lock_guard lock(mutex_);
     for (const auto& [name, entry] : entries_) {
-      listed.insert(name);
       for (const auto& [number, v] : entry.versions) {
         if (only_ready && v.state != VersionState::kReady) continue;
-        index.push_back({name, std::to_string(number), v.state, v.reason});
+        known[name].push_back({name, std::to_string(number), v.state, v.reason});
       }
+      if (!only_ready && entry.versions.empty() && !entry.reason.empty())
+        known[name].push_back({name, "", VersionState::kUnavailable, entry.reason});
     }
   }
-  if (only_ready) return index;
-  const auto folders = TRY(ListModels(options_.repositories));
-  for (size_t i = 0; i < folders.size(); ++i) {
-    const std::string& name = folders[i].name;
-    const bool twice = i > 0 && folders[i - 1].name == name;
-    if (twice && std::none_of(index.begin(), index.end(), [&](const IndexEntry& e) {
-          return e.name == name && e.state == VersionState::kReady;
-        })) {
-      std::erase_if(index, [&](const IndexEntry& e) { return e.name == name; });
-      index.push_back(
-          {name, "", VersionState::kUnavailable, "model appears in two or more repositories"});
-    }
-    if (!listed.insert(name).second) continue;
-    index.push_back({.name = name, .version = {}, .state = VersionState::kUnknown, .reason = {}});
+  std::vector<IndexEntry> index;
+  const auto take = [&](std::vector<IndexEntry>& entries) {
+    index.insert(index.end(), entries.begin(), entries.end());
+  };
+  if (only_ready) {
+    for (auto& [name, entries] : known) take(entries);
+    return index;
   }
-  std::stable_sort(index.begin(), index.end(),
-                   [](const IndexEntry& a, const IndexEntry& b) { return a.name < b.name; });
+  std::map<std::string, int> folders;
+  for (const ModelFolder& f : TRY(ListModels(options_.repositories))) ++folders[f.name];
+  const auto serves = [](const std::vector<IndexEntry>& entries) {
+    return std::any_of(entries.begin(), entries.end(),
+                       [](const IndexEntry& e) { return e.state != VersionState::kUnavailable; });
+  };
+  // What is in no repository any more is listed while it serves.
+  for (const auto& [name, entries] : known)
+    if (!folders.contains(name) && serves(entries)) folders[name] = 1;
+  for (const auto& [name, count] : folders) {
+    std::vector<IndexEntry>& entries = known[name];
+    if (count > 1 && !serves(entries))
+      index.push_back({name, "", VersionState::kUnavailable, kTwice});
+    else if (entries.empty())
+      index.push_back({name, "", VersionState::kUnknown, ""});
+    else
+      take(entries);
+  }
   return index;
 }
 
-void Repository::Load(std::string model, std::optional<std::string> config_json, Done done) {
+void Repository::Load(std::string model, LoadOverrides overrides, Done done) {
   if (options_.mode != ControlMode::kExplicit)
     return done(Fail(Code::kUnavailable, kControlDisabled));
-  pool_.Post([this, model = std::move(model), config = std::move(config_json),
-              done = std::move(done)] { done(LoadNow(model, config)); });
+  auto shared = std::make_shared<const LoadOverrides>(std::move(overrides));
+  pool_.Post([this, model = std::move(model), shared = std::move(shared),
+              done = std::move(done)]() mutable {
+    Status status = LoadNow(model, *shared);
+    shared.reset();  // the files' bytes
+    done(std::move(status));
+  });
 }
 
 void Repository::Unload(std::string model, Done done) {
@@ -227,122 +279,157 @@ void Repository::Unload(std::string model, Done done) {
   });
 }
 
-Status Repository::LoadNow(const std::string& model,
-                           const std::optional<std::string>& config_json) {
+Status Repository::LoadNow(const std::string& model, const LoadOverrides& overrides) {
   std::shared_ptr<std::mutex> loading;
   {
     const std::lock_guard lock(mutex_);
     if (stopping_) return Fail(Code::kUnavailable, "Server is stopping");
     const auto it = entries_.find(model);
-    // A name that is in no repository must not leave an entry behind.
+    // A name that nobody has must not leave an entry behind.
     loading = it != entries_.end() ? it->second.loading : nullptr;
   }
   if (loading == nullptr) {
-    if (auto folder = FindFolder(options_.repositories, model); !folder) {
-      log::Warning("model load failed", {{"model", model}, {"error", folder.error().message}});
-      return Fail(folder.error());
+    const auto named = [&]() -> Status {
+      if (overrides.files.empty()) TRY(FindFolder(options_.repositories, model));
+      if (!IsModelName(model))
+        return Fail(Code::kInvalidArgument, "this cannot be the name of a model");
+      return {};
+    };
+    if (const Status known = named(); !known) {
+      auto failure = PollFailure(model, known.error().message);
+      log::Warning("model load failed", {{"model", model}, {"error", failure.value().message}});
+      return failure;
     }
     const std::lock_guard lock(mutex_);
     loading = entries_[model].loading;
     missing_.erase(model);
   }
   const std::lock_guard one_at_a_time(*loading);
-  const Status status = LoadVersions(model, config_json);
+  const Status status = LoadVersions(model, overrides);
   const std::lock_guard lock(mutex_);
-  entries_[model].failed = !status.has_value();
+  Entry& entry = entries_[model];
+  entry.failed = !status.has_value();
+  entry.reason = status ? "" : status.error().message;
   if (!status)
     log::Error("model load failed", {{"model", model}, {"error", status.error().message}});
   return status;
 }
 
-Status Repository::LoadVersions(const std::string& model,
-                                const std::optional<std::string>& config_json) {
-  const std::string path = TRY(FindFolder(options_.repositories, model));
-  const std::string folder_fingerprint = Fingerprint(path);
-  {
-    const std::lock_guard lock(mutex_);
-    entries_[model].seen = folder_fingerprint;
-  }
-  const auto prepare = [&]() -> Result<std::pair<inference::ModelConfig, std::vector<int64_t>>> {
-    inference::ModelConfig config = TRY(config_json ? ParseConfigJson(*config_json)
-                                                    : ReadConfig(path, !options_.auto_complete));
-    TRY(Normalise(config, model));
-    std::vector<int64_t> versions = TRY(SelectVersions(config, ListVersions(path)));
-    return std::pair(std::move(config), std::move(versions));
-  };
-  auto prepared = prepare();
-  if (!prepared)
-    return Fail(prepared.error().code, "failed to load '{}', {}", model, prepared.error().message);
-  const auto& [config, versions] = *prepared;
+// Notes that a version is being loaded. False: the one that serves is still right.
+bool Repository::BeginVersion(const std::string& model, int64_t version, Fresh& fresh) {
+  const std::lock_guard lock(mutex_);
+  Version& v = entries_[model].versions[version];
+  if (v.state == VersionState::kReady && v.fingerprint == fresh.fingerprint) return false;
+  fresh.serial = next_serial_++;
+  if (v.state == VersionState::kReady) return true;
+  v.state = VersionState::kLoading;
+  v.reason.clear();
+  v.serial = fresh.serial;
+  return true;
+}
 
-  std::map<int64_t, Fresh> fresh;
-  std::vector<std::string> failures;
-  Code code = Code::kInvalidArgument;
-  for (const int64_t v : versions) {
-    Fresh& f = fresh[v];
-    // Labels and warm-up data are the model's too, so all that lies beside the version folders
-    // counts.
-    f.fingerprint = ConfigToJson(config) + Fingerprint(fmt::format("{}/{}", path, v));
-    for (const char* beside : {"config.pbtxt", "warmup"})
-      f.fingerprint += Fingerprint(path + "/" + beside);
-    for (const auto& out : config.output())
-      if (!out.label_filename().empty())
-        f.fingerprint += Fingerprint(path + "/" + out.label_filename());
-    {
-      const std::lock_guard lock(mutex_);
-      Version& version = entries_[model].versions[v];
-      if (version.state == VersionState::kReady && version.fingerprint == f.fingerprint) continue;
-      if (version.state != VersionState::kReady) {
-        version.state = VersionState::kLoading;
-        version.reason.clear();
-      }
-      f.serial = version.state == VersionState::kLoading ? version.serial = next_serial_++
-                                                         : next_serial_++;
-    }
-    auto loaded = LoadVersion(config, path, v);
-    if (loaded) {
-      f.model = Own(std::move(*loaded), f.serial);
-      continue;
-    }
-    code = loaded.error().code;
-    failures.push_back(fmt::format("version {}: {}", v, loaded.error().message));
-    const std::lock_guard lock(mutex_);
-    Version& version = entries_[model].versions[v];
-    if (version.state == VersionState::kReady) continue;  // the old one goes on serving
-    version.state = VersionState::kUnavailable;
-    version.reason = loaded.error().message;
-  }
-  if (failures.empty()) {
-    Publish(model, std::move(fresh));
-    return {};
-  }
+// Nothing of a load comes online, because a version failed. Those that served go on.
+void Repository::GiveUp(const std::string& model, const std::map<int64_t, Fresh>& fresh) {
   const std::lock_guard lock(mutex_);
   for (const auto& [v, f] : fresh) {
     Version& version = entries_[model].versions[v];
     if (version.state != VersionState::kLoading) continue;
     version.state = VersionState::kUnavailable;
-    version.reason = "not brought online: another version of the model failed to load";
+    version.reason = f.error.empty()
+                         ? "not brought online: another version of the model failed to load"
+                         : f.error;
   }
-  return Fail(code, "failed to load '{}', {}", model, fmt::join(failures, "; "));
+}
+
+Status Repository::LoadVersions(const std::string& model, const LoadOverrides& overrides) {
+  std::unique_ptr<TemporaryModelFolder> temporary;
+  std::string path;
+  const auto prepare = [&]() -> Result<inference::ModelConfig> {
+    if (!overrides.files.empty()) {
+      if (!overrides.config_json)
+        return Fail(Code::kInvalidArgument,
+                    "a load request with files must bring the configuration, too");
+      temporary = TRY(TemporaryModelFolder::Create(overrides.files));
+      path = temporary->path();
+    } else {
+      path = TRY(FindFolder(options_.repositories, model));
+      const std::string seen = Fingerprint(path);
+      const std::lock_guard lock(mutex_);
+      entries_[model].seen = seen;
+    }
+    inference::ModelConfig config = TRY(
+        overrides.config_json ? ParseConfigJson(*overrides.config_json)
+                              : ReadConfig(path, options_.config_name, !options_.auto_complete));
+    TRY(Normalise(config, model));
+    return config;
+  };
+  auto config = prepare();
+  if (!config) return PollFailure(model, config.error().message);
+  const auto versions = SelectVersions(*config, ListVersions(path));
+  if (!versions)
+    return Fail(versions.error().code, "load failed for model '{}': {}", model,
+                versions.error().message);
+
+  std::map<int64_t, Fresh> fresh;
+  const std::string shared = SharedFingerprint(*config, path);
+  std::string failures;
+  for (const int64_t v : *versions) {
+    Fresh& f = fresh[v];
+    f.fingerprint = shared + Fingerprint(fmt::format("{}/{}", path, v));
+    if (!BeginVersion(model, v, f)) continue;
+    auto loaded = LoadVersion(*config, path, v);
+    for (int i = 0; !loaded && i < options_.load_retries; ++i) {
+      log::Warning("model load failed, trying again",
+                   {{"model", model}, {"version", v}, {"error", loaded.error().message}});
+      loaded = LoadVersion(*config, path, v);
+    }
+    if (loaded) {
+      f.model = Own(std::move(*loaded), f.serial);
+      continue;
+    }
+    f.error = WithCode(loaded.error());
+    failures += fmt::format(" version {} is at UNAVAILABLE state: {};", v, f.error);
+  }
+  if (failures.empty()) {
+    Publish(model, std::move(fresh));
+    return {};
+  }
+  GiveUp(model, fresh);
+  return Fail(Code::kInvalidArgument, "load failed for model '{}':{}", model, failures);
 }
 
 Result<std::unique_ptr<ModelVersion>> Repository::LoadVersion(const inference::ModelConfig& config,
                                                               const std::string& path,
                                                               int64_t version) {
   const TimePoint start = Clock::now();
-  const std::string file = fmt::format("{}/{}/{}", path, version, config.default_model_filename());
-  auto model = TRY(backend_->Load(file, {.optimize = WantsOptimization(config)}));
+  const std::string file = ModelFile(path, version, config.default_model_filename());
+  BackendLoadOptions load{.optimize = WantsOptimization(config), .inputs = {}};
+  for (const auto& input : config.input()) load.inputs.push_back(input.name());
+  auto model = TRY(backend_->Load(file, load));
   inference::ModelConfig complete = config;
-  const int cpus = UsableCpus();
-  // Two instances hide what a request costs outside the engine; more would only share the same
-  // cores.
   TRY(CompleteAndCheck(complete, model->inputs(), model->outputs(),
-                       options_.auto_complete ? AutoComplete::kOn : AutoComplete::kOff,
-                       std::min(cpus, 2)));
+                       options_.auto_complete ? AutoComplete::kOn : AutoComplete::kOff));
+  if (const auto ignored = IgnoredFields(complete); !ignored.empty())
+    log::Warning(
+        "configuration without effect on this server",
+        {{"model", config.name()}, {"fields", fmt::format("{}", fmt::join(ignored, ", "))}});
   ModelSpec spec =
       TRY(MakeSpec(complete, config, version, path, {.max_queue_size = options_.max_queue_size}));
-  auto metrics = metrics_.ForModel(spec.name, version, spec.metric_tags);
+  const bool cached = spec.response_cache;
+  const auto buckets = spec.histograms.find("nv_inference_first_response_histogram_ms");
+  auto metrics = metrics_.ForModel(
+      spec.name, version, spec.metric_tags,
+      {.cache = cached && options_.cache != nullptr,
+       .first_response_buckets =
+           buckets == spec.histograms.end() ? std::vector<double>() : buckets->second});
   auto loaded = TRY(ModelVersion::Create(std::move(spec), std::move(model), metrics));
+  if (cached && options_.cache)
+    loaded->UseCache(std::make_unique<VersionCache>(options_.cache));
+  else if (cached)
+    log::Warning(
+        "response_cache is enabled, but the server has no cache; start it with "
+        "--cache-config local,size=BYTES",
+        {{"model", config.name()}});
   const auto took = Clock::now() - start;
   metrics->LoadTook(took);
   log::Info("model loaded", {{"model", config.name()},
@@ -431,7 +518,13 @@ void Repository::Poll() {
     return;
   }
   std::map<std::string, std::string> present;  // name to fingerprint
-  for (const ModelFolder& f : *folders) present[f.name] = Fingerprint(f.path);
+  std::set<std::string> twice;
+  for (const ModelFolder& f : *folders)
+    if (!present.emplace(f.name, Fingerprint(f.path)).second) twice.insert(f.name);
+  for (const std::string& name : twice) {  // which of the two would be a guess
+    log::Error(kTwice, {{"model", name}});
+    present.erase(name);
+  }
   std::vector<std::string> load, unload;
   {
     const std::lock_guard lock(mutex_);
@@ -451,8 +544,7 @@ void Repository::Poll() {
       promise->set_value();
     });
   };
-  for (const std::string& name : load)
-    post([this, name] { (void)LoadNow(name, std::nullopt).has_value(); });
+  for (const std::string& name : load) post([this, name] { (void)LoadNow(name, {}).has_value(); });
   for (const std::string& name : unload) {
     post([this, name] {
       UnloadNow(name);

@@ -21,6 +21,7 @@
 
 #include "base/result.h"
 #include "serve/backend.h"
+#include "serve/cache.h"
 #include "serve/metrics.h"
 #include "serve/model_version.h"
 #include "serve/task_pool.h"
@@ -37,9 +38,19 @@ struct RepositoryOptions {
   std::vector<std::string> load_models;  // kExplicit: at the start; "*" is all
   std::chrono::milliseconds poll_interval{15000};
   int load_threads = 4;
+  int load_retries = 0;  // how often a version that fails to load is tried again
   bool auto_complete = true;
+  std::string config_name;  // configs/<config_name>.pbtxt goes before config.pbtxt
   bool strict_readiness = true;
   int max_queue_size = 1024;
+  std::shared_ptr<ResponseCache> cache;  // for models that want one; null: there is none
+};
+
+// What a load request may bring along.
+struct LoadOverrides {
+  std::optional<std::string> config_json;  // in place of config.pbtxt
+  // In place of the model's folder: "1/model.onnx" and the bytes. The configuration is then needed.
+  std::map<std::string, std::string> files;
 };
 
 struct IndexEntry {
@@ -69,9 +80,9 @@ class Repository {
   bool AllReady() const;
   Result<std::vector<IndexEntry>> Index(bool only_ready) const;
 
-  // On a loader thread; `done` is called there. `config_json` overrides config.pbtxt for this load.
+  // On a loader thread; `done` is called there. The overrides are of this load only.
   using Done = std::function<void(Status)>;
-  void Load(std::string model, std::optional<std::string> config_json, Done done);
+  void Load(std::string model, LoadOverrides overrides, Done done);
   // `done` is called when no new request can reach the model; accepted ones still complete.
   void Unload(std::string model, Done done);
   // Reads the folders again: loads what is new or changed, unloads what is gone. What polling does.
@@ -89,12 +100,15 @@ class Repository {
     std::map<int64_t, Version> versions;
     std::string seen;     // fingerprint of the folder at the last load, good or bad
     bool failed = false;  // the last load failed
+    std::string reason;   // why, when no version can say it
     std::shared_ptr<std::mutex> loading = std::make_shared<std::mutex>();  // one load at a time
   };
   struct Fresh;
 
-  Status LoadNow(const std::string& model, const std::optional<std::string>& config_json);
-  Status LoadVersions(const std::string& model, const std::optional<std::string>& config_json);
+  Status LoadNow(const std::string& model, const LoadOverrides& overrides);
+  Status LoadVersions(const std::string& model, const LoadOverrides& overrides);
+  bool BeginVersion(const std::string& model, int64_t version, Fresh& fresh);
+  void GiveUp(const std::string& model, const std::map<int64_t, Fresh>& fresh);
   Result<std::unique_ptr<ModelVersion>> LoadVersion(const inference::ModelConfig& config,
                                                     const std::string& path, int64_t version);
   void Publish(const std::string& model, std::map<int64_t, Fresh> fresh);

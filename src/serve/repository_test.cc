@@ -37,9 +37,11 @@ class RepositoryTest : public testing::Test {
                                      std::make_unique<FakeBackend>(counters_), metrics_);
     return *repository_;
   }
-  Status Load(const std::string& model, std::optional<std::string> config = std::nullopt) {
+  Status Load(const std::string& model, std::optional<std::string> config = std::nullopt,
+              std::map<std::string, std::string> files = {}) {
     std::promise<Status> done;
-    repository_->Load(model, std::move(config), [&](Status s) { done.set_value(std::move(s)); });
+    repository_->Load(model, {.config_json = std::move(config), .files = std::move(files)},
+                      [&](Status s) { done.set_value(std::move(s)); });
     return done.get_future().get();
   }
   Status Unload(const std::string& model) {
@@ -115,8 +117,13 @@ TEST_F(RepositoryTest, FollowsTheVersionPolicy) {
   ASSERT_TRUE(Load("m"));
   EXPECT_EQ(r.Ready("m").size(), 4u);
   disk_.Write("m/config.pbtxt", "version_policy { specific { versions: 9 } }");
-  EXPECT_NE(Load("m").error().message.find("version 9 is specified"), std::string::npos);
+  EXPECT_EQ(Load("m").error().message,
+            "load failed for model 'm': at least one version must be available under the version "
+            "policy of model 'm'");
   EXPECT_EQ(r.Ready("m").size(), 4u) << "a failed load changes nothing";
+  disk_.Write("m/config.pbtxt", "version_policy { specific { versions: [9, 2] } }");
+  ASSERT_TRUE(Load("m")) << "those that are there are served";
+  EXPECT_EQ(r.Ready("m").size(), 1u);
 }
 
 TEST_F(RepositoryTest, AFailedNewVersionLeavesTheOldOneServing) {
@@ -126,9 +133,12 @@ TEST_F(RepositoryTest, AFailedNewVersionLeavesTheOldOneServing) {
   disk_.Write("m/2/model.onnx", "fail broken file");
   const Status s = Load("m");
   ASSERT_FALSE(s);
-  EXPECT_EQ(s.error().message, "failed to load 'm', version 2: broken file");
+  EXPECT_EQ(
+      s.error().message,
+      "load failed for model 'm': version 2 is at UNAVAILABLE state: Invalid argument: broken "
+      "file;");
   EXPECT_EQ(Ask("m"), "1");
-  EXPECT_EQ(StateOf("m", "2"), "UNAVAILABLE: broken file");
+  EXPECT_EQ(StateOf("m", "2"), "UNAVAILABLE: Invalid argument: broken file");
   EXPECT_EQ(Ask("m", 2), "Request for unknown model: 'm' version 2 is not at ready state");
   EXPECT_TRUE(r.AllReady()) << "the model still serves";
   disk_.Write("m/1/model.onnx", "fail worse");
@@ -270,7 +280,7 @@ TEST_F(RepositoryTest, NamesCannotLeaveTheRepository) {
   ASSERT_TRUE(r.Start());
   for (const char* name : {"../outside", "..", ".", "", "a/1", "/a", "a/../../outside"}) {
     std::promise<Status> done;
-    r.Load(name, std::nullopt, [&](Status s) { done.set_value(std::move(s)); });
+    r.Load(name, {}, [&](Status s) { done.set_value(std::move(s)); });
     const Status s = done.get_future().get();
     ASSERT_FALSE(s) << name;
     EXPECT_NE(s.error().message.find("failed to poll from model repository"), std::string::npos);
@@ -287,7 +297,131 @@ TEST_F(RepositoryTest, AModelInTwoRepositoriesIsRefused) {
   EXPECT_FALSE(r.Start());
   const auto index = *r.Index(false);
   ASSERT_EQ(index.size(), 1u);
+  EXPECT_EQ(index[0].state, VersionState::kUnavailable);
+  EXPECT_EQ(index[0].version, "");
   EXPECT_EQ(index[0].reason, "model appears in two or more repositories");
+}
+
+TEST_F(RepositoryTest, PollingUnloadsAModelThatTwoRepositoriesHave) {
+  disk_.Write("r1/m/1/model.onnx", Adding(1));
+  disk_.Write("r2/other/1/model.onnx", Adding(3));
+  Repository r({.repositories = {disk_.path() + "/r1", disk_.path() + "/r2"},
+                .mode = ControlMode::kPoll,
+                .load_models = {},
+                .poll_interval = milliseconds(1000000)},
+               std::make_unique<FakeBackend>(counters_), metrics_);
+  ASSERT_TRUE(r.Start());
+  disk_.Write("r2/m/1/model.onnx", Adding(2));
+  r.Poll();
+  EXPECT_FALSE(r.Find("m", 0));
+  EXPECT_TRUE(r.Find("other", 0));
+  disk_.Remove("r1/m");
+  r.Poll();
+  ASSERT_TRUE(r.Find("m", 0));
+  EXPECT_EQ(Ask(**r.Find("m", 0)), "2");
+}
+
+TEST_F(RepositoryTest, TheIndexListsWhatIsThereAndWhy) {
+  disk_.Write("bad/1/model.onnx", "fail x");
+  disk_.Write("odd/config.pbtxt", "nonsense: 1");
+  disk_.Write("never/1/model.onnx", Adding(1));
+  disk_.Write("good/1/model.onnx", Adding(1));
+  Repository& r = Make(ControlMode::kExplicit, {"bad", "odd", "good"});
+  EXPECT_FALSE(r.Start());
+  EXPECT_EQ(r.Index(true)->size(), 1u);
+  EXPECT_EQ(r.Index(false)->size(), 4u);
+  EXPECT_EQ(StateOf("good", "1"), "READY");
+  EXPECT_EQ(StateOf("never", ""), "UNKNOWN");
+  EXPECT_EQ(StateOf("bad", "1"), "UNAVAILABLE: Invalid argument: x");
+  EXPECT_NE(StateOf("odd", "").find("failed to read text proto"), std::string::npos)
+      << StateOf("odd", "");
+  disk_.Remove("good");
+  EXPECT_EQ(StateOf("good", "1"), "READY") << "it still serves";
+  ASSERT_TRUE(Unload("good"));
+  EXPECT_TRUE(Eventually([&] { return StateOf("good", "1") == "absent"; }));
+}
+
+TEST_F(RepositoryTest, LoadsFromTheFilesOfARequest) {
+  disk_.Write("m/3/model.onnx", Adding(3));
+  Repository& r = Make(ControlMode::kExplicit, {"m"});
+  ASSERT_TRUE(r.Start());
+  const Status bare = Load("m", std::nullopt, {{"1/model.onnx", Adding(1)}});
+  ASSERT_FALSE(bare);
+  EXPECT_EQ(bare.error().message.find("failed to load 'm', failed to poll from model repository"),
+            0u);
+  EXPECT_EQ(Ask("m"), "3") << "a failed load changes nothing";
+  ASSERT_TRUE(Load("new", "{}", {{"1/model.onnx", Adding(7)}})) << "no repository has it";
+  EXPECT_EQ(Ask("new"), "7");
+  EXPECT_EQ(StateOf("new", "1"), "READY");
+  ASSERT_TRUE(Load("m", R"({"backend":"onnxruntime"})", {{"1/model.onnx", Adding(1)}}));
+  EXPECT_EQ(Ask("m"), "1") << "the files replace the folder";
+  EXPECT_FALSE(r.Find("m", 3));
+  ASSERT_TRUE(Load("m", R"({"output":[{"name":"y","label_filename":"l.txt"}]})",
+                   {{"1/model.onnx", Adding(2)}, {"l.txt", "cat\ndog\n"}}));
+  EXPECT_EQ(Ask("m"), "2");
+  EXPECT_EQ(r.Find("m", 0).value()->spec().outputs[0].labels.size(), 2u);
+  ASSERT_TRUE(Load("m"));
+  EXPECT_EQ(Ask("m"), "3") << "the next load reads the repository";
+  ASSERT_TRUE(Unload("new"));
+  EXPECT_FALSE(Load("new"));
+}
+
+TEST_F(RepositoryTest, FilesOfARequestStayInTheirFolder) {
+  disk_.Write("m/1/model.onnx", Adding(1));
+  ASSERT_TRUE(Make(ControlMode::kExplicit).Start());
+  const std::string outside = disk_.path() + "/outside";
+  for (const std::string& path :
+       {std::string("../outside"), std::string("1/../../outside"), outside, std::string(""),
+        std::string("1//model.onnx"), std::string("./1/model.onnx"), std::string("1/"),
+        std::string("1/m\0x", 5), std::string(300, 'x')}) {
+    const Status s = Load("m", "{}", {{"1/model.onnx", Adding(1)}, {path, "text"}});
+    ASSERT_FALSE(s) << path;
+    EXPECT_NE(s.error().message.find("failed to load 'm'"), std::string::npos);
+  }
+  EXPECT_FALSE(std::filesystem::exists(outside));
+  EXPECT_EQ(counters_->loads, 0);
+  std::map<std::string, std::string> many;
+  for (int i = 0; i < 1001; ++i) many["1/" + std::to_string(i)] = "";
+  EXPECT_FALSE(Load("m", "{}", many));
+  // Nothing stays behind, of good loads as of bad ones.
+  ASSERT_TRUE(Load("m", "{}", {{"1/model.onnx", Adding(1)}}));
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::temp_directory_path()))
+    EXPECT_FALSE(entry.path().filename().string().starts_with("dunlin-model-")) << entry.path();
+}
+
+TEST_F(RepositoryTest, TriesAFailedLoadAgainWhereAsked) {
+  disk_.Write("m/1/model.onnx", Adding(1));
+  const auto start = [&](int retries) {
+    Repository r({.repositories = {disk_.path()}, .load_models = {}, .load_retries = retries},
+                 std::make_unique<FakeBackend>(counters_), metrics_);
+    counters_->fail_loads = 2;
+    return r.Start().has_value();
+  };
+  EXPECT_FALSE(start(1));
+  EXPECT_TRUE(start(2));
+}
+
+TEST_F(RepositoryTest, VariantsOfTheConfiguration) {
+  for (const char* m : {"a", "b"}) {
+    disk_.Write(std::string(m) + "/1/model.onnx", Adding(1));
+    disk_.Write(std::string(m) + "/config.pbtxt", "max_batch_size: 2");
+  }
+  disk_.Write("a/configs/big.pbtxt", "max_batch_size: 16");
+  Repository r({.repositories = {disk_.path()}, .load_models = {}, .config_name = "big"},
+               std::make_unique<FakeBackend>(counters_), metrics_);
+  ASSERT_TRUE(r.Start());
+  EXPECT_EQ(r.Find("a", 0).value()->spec().max_batch_size, 16);
+  EXPECT_EQ(r.Find("b", 0).value()->spec().max_batch_size, 2);
+}
+
+TEST_F(RepositoryTest, AModelMayBeAFolder) {
+  disk_.Write("m/1/model.onnx/model.onnx", Adding(1));
+  disk_.Write("named/1/net.onnx", Adding(2));
+  disk_.Write("named/config.pbtxt", "default_model_filename: 'net.onnx'");
+  ASSERT_TRUE(Make(ControlMode::kNone).Start());
+  EXPECT_EQ(Ask("m"), "1");
+  EXPECT_EQ(Ask("named"), "2");
 }
 
 TEST_F(RepositoryTest, WarmUpRunsBeforeReady) {
@@ -299,6 +433,23 @@ TEST_F(RepositoryTest, WarmUpRunsBeforeReady) {
   ASSERT_TRUE(Make(ControlMode::kNone).Start());
   EXPECT_EQ(counters_->executions, 3);
   EXPECT_EQ(repository_->Find("m", 0).value()->Statistics().success.count, 0u);
+}
+
+TEST_F(RepositoryTest, WarmUpTakesFilesAndRandomNumbersOfEveryType) {
+  disk_.Write("m/1/model.onnx", "in s string -1,2\nin i i64 -1,1\nout t string -1,2\n");
+  const std::string config = R"(
+    model_warmup { name: "w" batch_size: 1
+      inputs { key: "s" value { data_type: TYPE_STRING dims: 2 input_data_file: "words" } }
+      inputs { key: "i" value { data_type: TYPE_INT64 dims: 1 random_data: true } } })";
+  disk_.Write("m/config.pbtxt", config);
+  disk_.Write("m/warmup/words", std::string("\2\0\0\0hi\0\0\0\0", 10));
+  EXPECT_TRUE(Make(ControlMode::kNone).Start());
+  disk_.Write("m/warmup/words", std::string("\2\0\0\0hi", 6));
+  const Status s = Make(ControlMode::kNone).Start();
+  ASSERT_FALSE(s);
+  EXPECT_NE(s.error().message.find("warmup/words': Expected 2 BYTES elements, got 1"),
+            std::string::npos)
+      << s.error().message;
 }
 
 TEST_F(RepositoryTest, AWarmUpSampleThatFailsFailsTheLoad) {

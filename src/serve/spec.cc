@@ -140,10 +140,23 @@ Result<std::vector<WarmupSample>> MakeWarmup(const inference::ModelConfig& confi
                         .dims = ToDims(in.dims()),
                         .data = WarmupInput::Data::kZero,
                         .file = {}};
-      if (in.has_random_data()) input.data = WarmupInput::Data::kRandom;
-      if (in.has_input_data_file()) {
-        input.data = WarmupInput::Data::kFile;
-        input.file = TRY(InsideModel(model_dir + "/warmup", in.input_data_file(), "warm-up file"));
+      switch (in.input_data_type_case()) {
+        case inference::ModelWarmup::Input::kZeroData:
+          break;
+        case inference::ModelWarmup::Input::kRandomData:
+          input.data = WarmupInput::Data::kRandom;
+          break;
+        case inference::ModelWarmup::Input::kInputDataFile:
+          input.data = WarmupInput::Data::kFile;
+          input.file =
+              TRY(InsideModel(model_dir + "/warmup", in.input_data_file(), "warm-up file"));
+          break;
+        case inference::ModelWarmup::Input::INPUT_DATA_TYPE_NOT_SET:
+          return Fail(
+              Code::kInvalidArgument,
+              "warm-up sample '{}' of model '{}' must give input '{}' zero_data, random_data "
+              "or input_data_file",
+              w.name(), config.name(), name);
       }
       s.inputs.push_back(std::move(input));
     }
@@ -190,7 +203,7 @@ Result<ModelSpec> MakeSpec(const inference::ModelConfig& config,
     spec.outputs.back().labels = TRY(ReadLabels(path));
   }
   for (const auto& group : written.instance_group())
-    if (group.count() > 0) spec.instances += group.count();
+    if (group.count() > 0 && !group.passive()) spec.instances += group.count();
   spec.threads = TRY(IntParameter(config, "intra_op_thread_count", 0));
   spec.optimize = WantsOptimization(config);
   spec.queue.max_size = defaults.max_queue_size;
@@ -201,6 +214,11 @@ Result<ModelSpec> MakeSpec(const inference::ModelConfig& config,
     spec.batching = ToBatchingSpec(config.dynamic_batching(), written.dynamic_batching(),
                                    defaults.max_queue_size);
   spec.slo = TRY(MillisecondParameter(config, "slo_p99_ms"));
+  spec.response_cache = config.response_cache().enable();
+  for (const auto& control : config.model_metrics().metric_control()) {
+    const auto& buckets = control.histogram_options().buckets();
+    spec.histograms[control.metric_identifier().family()].assign(buckets.begin(), buckets.end());
+  }
   spec.warmup = TRY(MakeWarmup(config, model_dir));
   for (const auto& [k, v] : config.metric_tags()) spec.metric_tags[k] = v;
   spec.config_json = ConfigToJson(config);

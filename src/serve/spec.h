@@ -76,8 +76,10 @@ struct ModelSpec {
   QueuePolicy queue;
   std::optional<BatchingSpec> batching;
   std::chrono::microseconds slo{0};  // parameter slo_p99_ms: what requests should take; 0: none
+  bool response_cache = false;
   std::vector<WarmupSample> warmup;
   std::map<std::string, std::string> metric_tags;
+  std::map<std::string, std::vector<double>> histograms;  // of model_metrics: buckets by family
   std::string config_json;  // the whole configuration, for the config route
 
   const TensorSpec* FindInput(std::string_view input) const;

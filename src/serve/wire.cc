@@ -1,5 +1,6 @@
 #include "serve/wire.h"
 
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cstring>
@@ -122,6 +123,30 @@ std::string StringBytes(const Tensor& t) {
     const auto n = uint32_t(s.size());
     out.append(reinterpret_cast<const char*>(&n), sizeof n);
     out += s;
+  }
+  return out;
+}
+
+Result<std::string> DecodeBase64(std::string_view text) {
+  constexpr std::string_view kDigits =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static const auto values = [&] {
+    std::array<uint8_t, 256> v;
+    v.fill(64);
+    for (size_t i = 0; i < kDigits.size(); ++i) v[uint8_t(kDigits[i])] = uint8_t(i);
+    return v;
+  }();
+  const auto malformed = [] { return Fail(Code::kInvalidArgument, "malformed base64"); };
+  if (text.size() % 4 != 0) return malformed();
+  for (int i = 0; i < 2 && text.ends_with('='); ++i) text.remove_suffix(1);
+  Result<std::string> out;
+  out->reserve(text.size() / 4 * 3 + 2);
+  uint32_t bits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const uint8_t v = values[uint8_t(text[i])];
+    if (v == 64) return malformed();
+    bits = bits << 6 | v;
+    if (i % 4 > 0) out->push_back(char(bits >> (6 - 2 * (i % 4))));
   }
   return out;
 }

@@ -37,4 +37,7 @@ Result<Tensor> TensorFromBytes(DType dtype, const Dims& dims, std::string_view b
 // The bytes of a string tensor.
 std::string StringBytes(const Tensor& t);
 
+// The bytes of a file in a load request, as JSON carries them.
+Result<std::string> DecodeBase64(std::string_view text);
+
 }  // namespace dunlin::serve

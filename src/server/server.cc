@@ -119,6 +119,7 @@ Status Check(const ServerOptions& o) {
   TRY(at_least("--http-read-timeout-secs", o.http_read_timeout_secs, 1));
   TRY(at_least("--max-queue-size", o.max_queue_size, 1));
   TRY(at_least("--model-load-thread-count", o.model_load_thread_count, 1));
+  TRY(at_least("--model-load-retry-count", o.model_load_retry_count, 0));
   TRY(at_least("--repository-poll-secs", o.repository_poll_secs, 1));
   return at_least("--exit-timeout-secs", o.exit_timeout_secs, 0);
 }
@@ -140,6 +141,8 @@ serve::RepositoryOptions RepositoryOptionsOf(const ServerOptions& o) {
   r.load_models = o.load_model;
   r.poll_interval = seconds(o.repository_poll_secs);
   r.load_threads = o.model_load_thread_count;
+  r.load_retries = o.model_load_retry_count;
+  r.config_name = o.model_config_name;
   r.auto_complete = !o.disable_auto_complete_config;
   r.strict_readiness = o.strict_readiness;
   r.max_queue_size = o.max_queue_size;
@@ -254,7 +257,9 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
 
   // The order matters: each uses those before it.
   Watchdog watchdog;
-  serve::Repository repository(RepositoryOptionsOf(options), std::move(backend), metrics);
+  serve::RepositoryOptions models = RepositoryOptionsOf(options);
+  models.cache = TRY(serve::CreateCache(options.cache_config));
+  serve::Repository repository(std::move(models), std::move(backend), metrics);
   serve::SharedMemory shared_memory({.allow = options.allow_client_shm});
   std::atomic<bool> stopping{false};
   const serve::Service service{.repository = repository,

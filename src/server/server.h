@@ -31,13 +31,16 @@ struct ServerOptions {
   std::vector<std::string> load_model;  // kExplicit only; "*" is every model found
   int repository_poll_secs = 15;
   int model_load_thread_count = 4;
+  int model_load_retry_count = 0;  // how often a version that fails to load is tried again
+  std::string model_config_name;   // configs/NAME.pbtxt goes before config.pbtxt
   bool disable_auto_complete_config = false;
   bool strict_readiness = true;  // ready only when every model that was asked for is ready
   bool exit_on_error = true;     // a model that fails at the start ends the process
   bool tune = false;          // take the kernels that `dunlin bench --tune` measured to be fastest
   std::string tune_file;      // empty: the engine's default
   int max_queue_size = 1024;  // waiting requests per model version, unless its configuration says
-  bool allow_client_shm = false;  // clients may register system shared memory regions
+  std::vector<std::string> cache_config;  // "local,size=BYTES": answers kept, of models that ask
+  bool allow_client_shm = false;          // clients may register system shared memory regions
 
   // Front ends. Port 0: the system chooses, the log names it. An address is an IP address.
   bool allow_http = true;

@@ -49,7 +49,12 @@ def node(op, inputs, outputs, name="", domain="", attributes=()):
     return body + (block(7, domain) if domain else b"")
 
 
-def model(nodes, inputs, outputs, opset=13):
-    graph = b"".join(block(1, n) for n in nodes) + block(2, "graph")
+def tensor(name, dtype, dims, raw):
+    """An initializer."""
+    return b"".join(number(1, d) for d in dims) + number(2, dtype) + block(8, name) + block(9, raw)
+
+
+def model(nodes, inputs, outputs, opset=13, initializers=()):
+    graph = b"".join(block(1, n) for n in nodes) + block(2, "graph") + b"".join(block(5, t) for t in initializers)
     graph += b"".join(block(11, i) for i in inputs) + b"".join(block(12, o) for o in outputs)
     return number(1, 7) + block(7, graph) + block(8, block(1, "") + number(2, opset))

@@ -565,7 +565,7 @@ class Repositories(Case):
         self.assertEqual(server.ask("POST", "/v2/repository/models/other/unload")[0], 200)
         self.eventually(lambda: self.index(server)[("other", "1")].get("reason") == "unloaded")
         self.assertError(server.ask("POST", "/v2/models/other/infer", request_json()), 404, "has no available versions")
-        self.assertError(server.ask("POST", "/v2/repository/models/gone/load"), 400, "failed to load 'gone', failed to poll from model repository")
+        self.assertError(server.ask("POST", "/v2/repository/models/gone/load"), 500, "failed to load 'gone', failed to poll from model repository")
         self.assertEqual(server.stop(), 0)
 
     def test_poll_mode_finds_new_versions_and_keeps_the_old_when_they_are_bad(self):
