@@ -310,8 +310,10 @@ Status Repository::LoadNow(const std::string& model, const LoadOverrides& overri
   Entry& entry = entries_[model];
   entry.failed = !status.has_value();
   entry.reason = status ? "" : status.error().message;
-  if (!status)
-    log::Error("model load failed", {{"model", model}, {"error", status.error().message}});
+  if (status) return status;
+  log::Error("model load failed", {{"model", model}, {"error", status.error().message}});
+  // A name that came with files and has no folder of its own is not missed.
+  if (entry.versions.empty() && !overrides.files.empty()) entries_.erase(model);
   return status;
 }
 

@@ -368,6 +368,8 @@ TEST_F(RepositoryTest, LoadsFromTheFilesOfARequest) {
 
 TEST_F(RepositoryTest, FilesOfARequestStayInTheirFolder) {
   disk_.Write("m/1/model.onnx", Adding(1));
+  const TempRepository temporary;
+  ::setenv("TMPDIR", temporary.path().c_str(), 1);
   ASSERT_TRUE(Make(ControlMode::kExplicit).Start());
   const std::string outside = disk_.path() + "/outside";
   for (const std::string& path :
@@ -379,15 +381,17 @@ TEST_F(RepositoryTest, FilesOfARequestStayInTheirFolder) {
     EXPECT_NE(s.error().message.find("failed to load 'm'"), std::string::npos);
   }
   EXPECT_FALSE(std::filesystem::exists(outside));
+  EXPECT_FALSE(Load("evil", "{}", {{"../outside", "text"}}));
+  EXPECT_EQ(StateOf("evil", ""), "absent");
+  EXPECT_TRUE(repository_->AllReady());
   EXPECT_EQ(counters_->loads, 0);
   std::map<std::string, std::string> many;
   for (int i = 0; i < 1001; ++i) many["1/" + std::to_string(i)] = "";
   EXPECT_FALSE(Load("m", "{}", many));
   // Nothing stays behind, of good loads as of bad ones.
   ASSERT_TRUE(Load("m", "{}", {{"1/model.onnx", Adding(1)}}));
-  for (const auto& entry :
-       std::filesystem::directory_iterator(std::filesystem::temp_directory_path()))
-    EXPECT_FALSE(entry.path().filename().string().starts_with("dunlin-model-")) << entry.path();
+  EXPECT_TRUE(std::filesystem::is_empty(temporary.path()));
+  ::unsetenv("TMPDIR");
 }
 
 TEST_F(RepositoryTest, TriesAFailedLoadAgainWhereAsked) {

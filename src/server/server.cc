@@ -124,7 +124,7 @@ Status Check(const ServerOptions& o) {
   return at_least("--exit-timeout-secs", o.exit_timeout_secs, 0);
 }
 
-serve::RepositoryOptions RepositoryOptionsOf(const ServerOptions& o) {
+Result<serve::RepositoryOptions> RepositoryOptionsOf(const ServerOptions& o) {
   serve::RepositoryOptions r;
   r.repositories = o.model_repository;
   switch (o.model_control_mode) {
@@ -146,6 +146,7 @@ serve::RepositoryOptions RepositoryOptionsOf(const ServerOptions& o) {
   r.auto_complete = !o.disable_auto_complete_config;
   r.strict_readiness = o.strict_readiness;
   r.max_queue_size = o.max_queue_size;
+  r.cache = TRY(serve::CreateCache(o.cache_config));
   return r;
 }
 
@@ -257,9 +258,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
 
   // The order matters: each uses those before it.
   Watchdog watchdog;
-  serve::RepositoryOptions models = RepositoryOptionsOf(options);
-  models.cache = TRY(serve::CreateCache(options.cache_config));
-  serve::Repository repository(std::move(models), std::move(backend), metrics);
+  serve::Repository repository(TRY(RepositoryOptionsOf(options)), std::move(backend), metrics);
   serve::SharedMemory shared_memory({.allow = options.allow_client_shm});
   std::atomic<bool> stopping{false};
   const serve::Service service{.repository = repository,

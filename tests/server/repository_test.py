@@ -6,11 +6,12 @@
 
 import base64
 import json
-import pathlib
+import os
 import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 import server_test
 from server_test import Case, add_model, request_json
@@ -61,7 +62,10 @@ class RepositoryExtension(Case):
 
     def test_a_load_request_may_bring_the_model(self):
         self.write("double/1/model.onnx", add_model())
-        server = self.serve("--model-control-mode", "explicit", "--load-model", "double")
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        with unittest.mock.patch.dict(os.environ, TMPDIR=temporary.name):
+            server = self.serve("--model-control-mode", "explicit", "--load-model", "double")
         squares = base64.b64encode(add_model(op="Mul")).decode()
         answer = self.load(server, "double", **{"file:7/model.onnx": squares})
         self.assertError(answer, 500, "failed to load 'double', failed to poll from model repository")
@@ -81,8 +85,7 @@ class RepositoryExtension(Case):
             self.assertError(answer, 500, "failed to load 'evil'")
         answer = self.load(server, "double", config="{}", **{"file:1/model.onnx": "#"})
         self.assertError(answer, 400, "Unable to parse 'file:1/model.onnx'")
-        left = [p for p in pathlib.Path(tempfile.gettempdir()).glob("dunlin-model-*")]
-        self.assertEqual(left, [])
+        self.assertEqual(os.listdir(temporary.name), [])
 
     def test_a_reload_never_leaves_a_gap(self):
         self.write("double/1/model.onnx", add_model())
