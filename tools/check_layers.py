@@ -33,7 +33,8 @@ def read_rules(path):
 
 def check_include(layer, quoted, angled, layers, libraries):
     """The complaint about one include, or None."""
-    if quoted and quoted.split("/")[0] in libraries:  # Highway's headers are written so
+    top = (quoted or "").split("/")[0]
+    if top in libraries and top not in layers:  # Highway's headers are written so
         quoted, angled = None, quoted
     if quoted:
         target = quoted.split("/")[0]

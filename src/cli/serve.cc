@@ -73,6 +73,58 @@ void Switch(CLI::App* app, const char* name, bool& value, const char* help) {
       ->type_name("true|false");
 }
 
+void AddGrpc(CLI::App* app, server::ServerOptions& o) {
+  const auto number = [app](const char* name, auto& value, const char* help) {
+    Number(app, name, value, help);
+  };
+  const auto flag = [app](const char* name, bool& value, const char* help) {
+    Switch(app, name, value, help);
+  };
+  const auto text = [app](const char* name, std::string& value, const char* help) {
+    app->add_option(name, value, help)->capture_default_str();
+  };
+  flag("--allow-grpc", o.allow_grpc, "Serve gRPC");
+  text("--grpc-address", o.grpc_address, "IP address to listen on");
+  app->add_option("--grpc-port", o.grpc_port, "0: any free port, the log says which")
+      ->capture_default_str()
+      ->check(Quiet(CLI::Range(0, 65535)));
+  flag("--reuse-grpc-port", o.reuse_grpc_port, "Share the port with other processes");
+  number("--grpc-thread-count", o.grpc_thread_count, "Threads that serve gRPC's connections");
+  number("--grpc-max-message-size", o.grpc_max_message_size, "Bytes of one message, each way");
+  number("--grpc-max-inflight-size", o.grpc_max_inflight_size, "Bytes of all requests in progress");
+  number("--grpc-max-inflight-calls", o.grpc_max_inflight_calls, "Calls in progress");
+  using Level = grpc::Compression;
+  Choice(app, "--grpc-infer-response-compression-level", o.grpc_infer_response_compression_level,
+         {{"none", Level::kNone},
+          {"low", Level::kLow},
+          {"medium", Level::kMedium},
+          {"high", Level::kHigh}},
+         "Of inference replies, for clients that accept it (none)");
+  number("--grpc-keepalive-time", o.grpc_keepalive_time, "Milliseconds between our pings");
+  number("--grpc-keepalive-timeout", o.grpc_keepalive_timeout,
+         "Milliseconds to wait for a ping's answer");
+  flag("--grpc-keepalive-permit-without-calls", o.grpc_keepalive_permit_without_calls,
+       "Ping also when there are no calls");
+  number("--grpc-http2-max-pings-without-data", o.grpc_http2_max_pings_without_data,
+         "Pings we send without data between them");
+  number("--grpc-http2-min-recv-ping-interval-without-data",
+         o.grpc_http2_min_recv_ping_interval_without_data,
+         "Milliseconds between a client's pings, at least");
+  number("--grpc-http2-max-ping-strikes", o.grpc_http2_max_ping_strikes,
+         "Pings too early that are forgiven");
+  number("--grpc-max-connection-age", o.grpc_max_connection_age,
+         "Milliseconds after which a connection is ended (0: never)");
+  number("--grpc-max-connection-age-grace", o.grpc_max_connection_age_grace,
+         "Milliseconds its calls then have (0: no limit)");
+  text("--grpc-header-forward-pattern", o.grpc_header_forward_pattern,
+       "Metadata whose whole name matches becomes request parameters");
+  flag("--grpc-use-ssl", o.grpc_use_ssl, "TLS");
+  flag("--grpc-use-ssl-mutual", o.grpc_use_ssl_mutual, "TLS; clients must have a certificate");
+  text("--grpc-server-cert", o.grpc_server_cert, "PEM file: the server's certificate");
+  text("--grpc-server-key", o.grpc_server_key, "PEM file: its key");
+  text("--grpc-root-cert", o.grpc_root_cert, "PEM file: who signs clients' certificates");
+}
+
 // Which models there are, and how they are loaded.
 void AddModels(CLI::App* app, server::ServerOptions& o) {
   app->add_option("--model-repository,--model-store", o.model_repository,
@@ -120,7 +172,8 @@ void AddModels(CLI::App* app, server::ServerOptions& o) {
 void AddServe(Commands& commands, server::ServerOptions& o) {
   CLI::App* app = commands.Add(
       "serve",
-      "Serve models over HTTP (Open Inference Protocol v2, Triton's flags and repository layout).",
+      "Serve models over HTTP and gRPC (Open Inference Protocol v2, Triton's flags and repository "
+      "layout).",
       "  dunlin serve --model-repository models\n"
       "  dunlin serve --model-repository models --model-control-mode explicit --load-model "
       "ppocr_cls\n"
@@ -144,8 +197,7 @@ void AddServe(Commands& commands, server::ServerOptions& o) {
       ->capture_default_str();
   port("--http-port", o.http_port, "0: any free port, the log says which");
   number("--http-thread-count", o.http_thread_count, "0: one per usable CPU, at most 8");
-  flag("--allow-grpc", o.allow_grpc, "Accepted; gRPC is not served yet");
-  port("--grpc-port", o.grpc_port, "Accepted; gRPC is not served yet");
+  AddGrpc(app, o);
   flag("--allow-metrics", o.allow_metrics, "Serve Prometheus metrics");
   app->add_option("--metrics-address", o.metrics_address, "Default: --http-address");
   port("--metrics-port", o.metrics_port, "0: any free port");

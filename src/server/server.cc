@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "grpc/server.h"
 #include "http/api.h"
 #include "http/listener.h"
 #include "serve/service.h"
@@ -103,9 +104,9 @@ Status Check(const ServerOptions& o) {
   if (!o.load_model.empty() && o.model_control_mode != ModelControlMode::kExplicit)
     return Fail(Code::kInvalidArgument,
                 "--load-model can only be used with --model-control-mode=explicit");
-  if (!o.allow_http && !o.allow_metrics)
+  if (!o.allow_http && !o.allow_grpc && !o.allow_metrics)
     return Fail(Code::kInvalidArgument,
-                "nothing to serve: --allow-http and --allow-metrics are off");
+                "nothing to serve: --allow-http, --allow-grpc and --allow-metrics are off");
   TRY(port("--http-port", o.http_port));
   TRY(port("--metrics-port", o.metrics_port));
   TRY(port("--grpc-port", o.grpc_port));
@@ -117,6 +118,10 @@ Status Check(const ServerOptions& o) {
   TRY(at_least("--http-max-connections", o.http_max_connections, 1));
   TRY(at_least("--http-idle-timeout-secs", o.http_idle_timeout_secs, 1));
   TRY(at_least("--http-read-timeout-secs", o.http_read_timeout_secs, 1));
+  TRY(at_least("--grpc-thread-count", o.grpc_thread_count, 1));
+  TRY(at_least("--grpc-max-message-size", o.grpc_max_message_size, 1024));
+  TRY(at_least("--grpc-max-inflight-size", o.grpc_max_inflight_size, 1 << 20));
+  TRY(at_least("--grpc-max-inflight-calls", o.grpc_max_inflight_calls, 1));
   TRY(at_least("--max-queue-size", o.max_queue_size, 1));
   TRY(at_least("--model-load-thread-count", o.model_load_thread_count, 1));
   TRY(at_least("--model-load-retry-count", o.model_load_retry_count, 0));
@@ -166,6 +171,42 @@ Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api) {
   return Listener::Start(l, [&api](Request request, ReplyFn done) {
     api.Handle(std::move(request), std::move(done));
   });
+}
+
+Result<std::shared_ptr<const TlsServer>> GrpcTls(const ServerOptions& o) {
+  if (!o.grpc_use_ssl && !o.grpc_use_ssl_mutual) return nullptr;
+  if (o.grpc_use_ssl_mutual && o.grpc_root_cert.empty())
+    return Fail(Code::kInvalidArgument, "--grpc-use-ssl-mutual needs --grpc-root-cert");
+  return TRY(TlsServer::Create({.certificate = o.grpc_server_cert,
+                                .key = o.grpc_server_key,
+                                .client_ca = o.grpc_root_cert,
+                                .require_client = o.grpc_use_ssl_mutual}));
+}
+
+Result<std::unique_ptr<grpc::Server>> StartGrpc(const ServerOptions& o,
+                                                const serve::Service& service) {
+  grpc::ServerOptions g;
+  g.address = o.grpc_address;
+  g.port = o.grpc_port;
+  g.threads = o.grpc_thread_count;
+  g.reuse_port = o.reuse_grpc_port;
+  g.max_message_size = o.grpc_max_message_size;
+  g.max_inflight_size = o.grpc_max_inflight_size;
+  g.max_inflight_calls = o.grpc_max_inflight_calls;
+  g.response_compression = o.grpc_infer_response_compression_level;
+  g.keepalive_time = milliseconds(o.grpc_keepalive_time);
+  g.keepalive_timeout = milliseconds(o.grpc_keepalive_timeout);
+  g.keepalive_permit_without_calls = o.grpc_keepalive_permit_without_calls;
+  g.http2_max_pings_without_data = o.grpc_http2_max_pings_without_data;
+  g.http2_min_recv_ping_interval_without_data =
+      milliseconds(o.grpc_http2_min_recv_ping_interval_without_data);
+  g.http2_max_ping_strikes = o.grpc_http2_max_ping_strikes;
+  g.max_connection_age = milliseconds(o.grpc_max_connection_age);
+  g.max_connection_age_grace = milliseconds(o.grpc_max_connection_age_grace);
+  g.header_forward = TRY(
+      serve::HeaderForward::Create("--grpc-header-forward-pattern", o.grpc_header_forward_pattern));
+  g.tls = TRY(GrpcTls(o));
+  return grpc::Server::Start(g, service);
 }
 
 Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o,
@@ -229,6 +270,20 @@ class Watchdog {
   std::thread thread_;
 };
 
+// Whether all that was accepted has been answered in time.
+bool Drain(Listener* http, grpc::Server* grpc, seconds timeout) {
+  const auto end = serve::Clock::now() + timeout;
+  const auto left = [end] {
+    return std::max(milliseconds(0),
+                    std::chrono::duration_cast<milliseconds>(end - serve::Clock::now()));
+  };
+  if (http) http->Drain();
+  if (grpc) grpc->Drain();
+  const bool http_drained = !http || http->WaitUntilDrained(left());
+  const bool grpc_drained = !grpc || grpc->WaitUntilDrained(left());
+  return http_drained && grpc_drained;
+}
+
 }  // namespace
 
 Status RunServer(const ServerOptions& options) {
@@ -270,9 +325,9 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
                                .stopping = stopping};
   Api api(service, {.max_input_size = options.http_max_input_size});
   std::unique_ptr<Listener> http, metrics_page;
+  std::unique_ptr<grpc::Server> grpc;
   BoundPorts ports;
-  // The ports open before the models load, so that probes see a process that lives and is not
-  // ready.
+  // Ports open before models load, so that probes see a process that lives and is not ready.
   if (options.allow_http) {
     http = TRY(StartHttp(options, api));
     ports.http = http->port();
@@ -283,8 +338,11 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     ports.metrics = metrics_page->port();
     log::Info("metrics listening", {{"port", ports.metrics}});
   }
-  if (options.allow_grpc)
-    log::Info("grpc is not served by this version", {{"port", options.grpc_port}});
+  if (options.allow_grpc) {
+    grpc = TRY(StartGrpc(options, service));
+    ports.grpc = grpc->port();
+    log::Info("grpc listening", {{"address", options.grpc_address}, {"port", ports.grpc}});
+  }
   if (started) started(ports);
 
   auto loading = std::async(std::launch::async, [&repository] { return repository.Start(); });
@@ -307,15 +365,11 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
 
   stopping = true;
   log::Info("stopping", {{"exit_timeout_secs", options.exit_timeout_secs}});
-  bool drained = true;
-  if (http) {
-    http->Drain();
-    drained = http->WaitUntilDrained(seconds(options.exit_timeout_secs));
-  }
-  if (!drained || stop) watchdog.Arm(drained ? seconds(options.exit_timeout_secs) : seconds(5));
+  const seconds exit_timeout(options.exit_timeout_secs);
+  const bool drained = Drain(http.get(), grpc.get(), exit_timeout);
+  if (!drained || stop) watchdog.Arm(drained ? exit_timeout : seconds(5));
   if (!drained) log::Error("exit timeout expired", {{"seconds", options.exit_timeout_secs}});
-  http.reset();
-  metrics_page.reset();
+  http.reset(), grpc.reset(), metrics_page.reset();
   if (!drained)
     return Fail(Code::kDeadlineExceeded, "requests were still running {} seconds after the signal",
                 options.exit_timeout_secs);

@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/log.h"
 #include "base/result.h"
+#include "grpc/server.h"
 
 namespace dunlin::serve {
 class Backend;
@@ -47,11 +49,32 @@ struct ServerOptions {
   std::string http_address = "0.0.0.0";
   int http_port = 8000;
   int http_thread_count = 0;  // 0: one per usable CPU, at most 8
-  bool allow_grpc = true;     // accepted; gRPC is not served yet, the log says so
-  int grpc_port = 8001;
   bool allow_metrics = true;
   std::string metrics_address = "";  // empty: http_address
   int metrics_port = 8002;
+
+  // The gRPC front end. Times as in its flags: milliseconds.
+  bool allow_grpc = true;
+  std::string grpc_address = "0.0.0.0";
+  int grpc_port = 8001;
+  bool reuse_grpc_port = false;
+  int grpc_thread_count = 1;  // that poll; each answers some 30 000 small requests a second
+  int grpc_max_message_size = std::numeric_limits<int32_t>::max();
+  int64_t grpc_max_inflight_size = int64_t{2} << 30;  // messages of all requests in progress
+  int grpc_max_inflight_calls = 4096;
+  grpc::Compression grpc_infer_response_compression_level = grpc::Compression::kNone;
+  int64_t grpc_keepalive_time = 7'200'000;
+  int64_t grpc_keepalive_timeout = 20'000;
+  bool grpc_keepalive_permit_without_calls = false;
+  int grpc_http2_max_pings_without_data = 2;
+  int64_t grpc_http2_min_recv_ping_interval_without_data = 300'000;
+  int grpc_http2_max_ping_strikes = 2;
+  int64_t grpc_max_connection_age = 0;  // 0: no limit
+  int64_t grpc_max_connection_age_grace = 0;
+  std::string grpc_header_forward_pattern;
+  bool grpc_use_ssl = false;
+  bool grpc_use_ssl_mutual = false;  // clients must have a certificate that grpc_root_cert signed
+  std::string grpc_server_cert, grpc_server_key, grpc_root_cert;
 
   // Limits of the HTTP front end.
   int64_t http_max_input_size = int64_t{64} << 20;    // JSON, decompressed bodies, one raw tensor
@@ -97,6 +120,7 @@ Status RunServer(const ServerOptions& options);
 struct BoundPorts {
   int http = 0;
   int metrics = 0;
+  int grpc = 0;
 };
 Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> backend,
                  const std::function<void(BoundPorts)>& started);

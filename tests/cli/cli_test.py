@@ -591,7 +591,7 @@ class Infer(Case):
 
 class Serve(Case):
     def test_a_repository_that_is_not_there_is_a_server_error(self):
-        error = dunlin("serve", "--model-repository", "/no/such/folder", "--http-port", 0, "--metrics-port", 0)
+        error = dunlin("serve", "--model-repository", "/no/such/folder", "--http-port", 0, "--grpc-port", 0, "--metrics-port", 0)
         self.assertEqual(error.returncode, SERVER)
         self.assertIn("/no/such/folder", error.stderr.decode().splitlines()[-1])
 

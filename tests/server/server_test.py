@@ -46,10 +46,12 @@ class Server:
 
     def __init__(self, repository, *flags, wait=True):
         command = [DUNLIN, "serve", "--model-repository", str(repository), "--http-port", "0"]
-        command += ["--metrics-port", "0", "--http-address", HOST, "--log-format", "json", *flags]
+        command += ["--metrics-port", "0", "--http-address", HOST, "--grpc-address", HOST]
+        command += [] if "--grpc-port" in flags else ["--grpc-port", "0"]
+        command += ["--log-format", "json", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.lines = []
-        self.http = self.metrics = None
+        self.http = self.metrics = self.grpc = None
         self.events = threading.Condition()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -66,6 +68,8 @@ class Server:
                     self.http = event["port"]
                 if event["event"] == "metrics listening":
                     self.metrics = event["port"]
+                if event["event"] == "grpc listening":
+                    self.grpc = event["port"]
                 self.events.notify_all()
         with self.events:
             self.lines.append({"event": "end of log"})
