@@ -77,9 +77,10 @@ grpc_server* CreateServer(const ServerOptions& o) {
     if (o.max_connection_age_grace.count() > 0)
       args.Set(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, Millis(o.max_connection_age_grace));
   }
-  // What has been read and not yet taken from the core counts, too; it slows connections down.
+  // What has been read and not yet taken from the core is bounded, too, by slowing connections
+  // down. One message more than we hold must fit, or it could not even be refused.
   grpc_resource_quota* const quota = grpc_resource_quota_create("dunlin");
-  grpc_resource_quota_resize(quota, size_t(o.max_inflight_size));
+  grpc_resource_quota_resize(quota, size_t(o.max_inflight_size) + size_t(o.max_message_size));
   args.Set(GRPC_ARG_RESOURCE_QUOTA, quota, grpc_resource_quota_arg_vtable());
   const grpc_channel_args all = args.get();
   grpc_server* const server = grpc_server_create(&all, nullptr);

@@ -1,0 +1,211 @@
+// The client and the server, over loopback, with an engine that does what it is told.
+#include "grpc/client.h"
+
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include "grpc/server.h"
+#include "serve/fake_backend.h"
+
+namespace dunlin::grpc {
+namespace {
+
+using std::chrono::milliseconds;
+
+class ServerAndClient : public testing::Test {
+ protected:
+  void SetUp() override {
+    disk_.Write("m/1/model.onnx", "in x f32 -1,2\nout y f32 -1,2\nadd 1\n");
+    disk_.Write("m/config.pbtxt", "max_batch_size: 0");
+    disk_.Write("text/1/model.onnx", "in s string 2\nout t string 2\n");
+    repository_ = std::make_unique<serve::Repository>(
+        serve::RepositoryOptions{.repositories = {disk_.path()}},
+        std::make_unique<serve::FakeBackend>(counters_), metrics_);
+    ASSERT_TRUE(repository_->Start());
+    warm_ = counters_->executions;
+  }
+  void TearDown() override {
+    counters_->hold = false;
+    server_.reset();
+  }
+  void Start(ServerOptions options = {}) {
+    service_ = std::make_unique<serve::Service>(serve::Service{.repository = *repository_,
+                                                               .shared_memory = shared_memory_,
+                                                               .metrics = metrics_,
+                                                               .tracer = tracer_,
+                                                               .access = access_,
+                                                               .access_log = access_log_,
+                                                               .stopping = stopping_});
+    options.address = "127.0.0.1";
+    auto server = Server::Start(options, *service_);
+    ASSERT_TRUE(server.has_value()) << server.error().message;
+    server_ = std::move(*server);
+  }
+  Client Connect(milliseconds timeout = milliseconds(20000)) {
+    auto client =
+        Client::Connect("127.0.0.1:" + std::to_string(server_->port()), {.timeout = timeout});
+    EXPECT_TRUE(client.has_value());
+    return std::move(*client);
+  }
+  // Warm-up executed before.
+  void WaitUntilRunning() {
+    for (int i = 0; i < 10000 && counters_->executions == warm_; ++i)
+      std::this_thread::sleep_for(milliseconds(1));
+  }
+  static serve::InferCall Request() {
+    serve::InferCall call;
+    call.model = "m";
+    call.inputs.push_back({"x", Tensor::Of<float>(Dims{1, 2}, {1.f, 2.f}), std::nullopt});
+    return call;
+  }
+
+  serve::TempRepository disk_;
+  std::shared_ptr<serve::FakeCounters> counters_ = std::make_shared<serve::FakeCounters>();
+  serve::Metrics metrics_;
+  serve::Tracer tracer_;
+  serve::AccessPolicy access_;
+  serve::AccessLog access_log_;
+  serve::SharedMemory shared_memory_{{.allow = true}};
+  std::atomic<bool> stopping_{false};
+  std::unique_ptr<serve::Repository> repository_;
+  std::unique_ptr<serve::Service> service_;
+  std::unique_ptr<Server> server_;
+  int warm_ = 0;
+};
+
+TEST_F(ServerAndClient, Infer) {
+  Start();
+  Client client = Connect();
+  auto results = client.Infer(Request());
+  ASSERT_TRUE(results.has_value()) << results.error().message;
+  ASSERT_EQ(results->size(), 1u);
+  EXPECT_EQ((*results)[0].name, "y");
+  EXPECT_EQ((*results)[0].dims, (Dims{1, 2}));
+  EXPECT_EQ((*results)[0].tensor.as<float>()[1], 3.f);
+
+  serve::InferCall text;
+  text.model = "text";
+  text.inputs.push_back(
+      {"s", Tensor::Of<std::string>(Dims{2}, {std::string("a"), std::string()}), std::nullopt});
+  results = client.Infer(text);
+  ASSERT_TRUE(results.has_value()) << results.error().message;
+  EXPECT_EQ((*results)[0].tensor.as<std::string>()[0], "a");
+}
+
+TEST_F(ServerAndClient, LargeTensorsGoBothWays) {
+  Start();
+  serve::InferCall call = Request();
+  constexpr int64_t kRows = 200000;
+  Tensor big = *Tensor::Create(DType::kF32, Dims{kRows, 2});
+  for (int64_t i = 0; i < big.count(); ++i) big.mut<float>()[i] = float(i);
+  call.inputs[0].tensor = big;
+  auto results = Connect().Infer(call);
+  ASSERT_TRUE(results.has_value()) << results.error().message;
+  for (int64_t i = 0; i < big.count(); i += 999)
+    ASSERT_EQ((*results)[0].tensor.as<float>()[i], float(i) + 1);
+}
+
+TEST_F(ServerAndClient, MetadataAndStatistics) {
+  Start();
+  Client client = Connect();
+  auto model = client.Metadata("m");
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  EXPECT_EQ(model->inputs.at(0).name, "x");
+  EXPECT_EQ(model->inputs.at(0).dims.back(), 2);
+  ASSERT_TRUE(client.Infer(Request()).has_value());
+  auto stats = client.Statistics("m", "");
+  ASSERT_TRUE(stats.has_value());
+  EXPECT_EQ(stats->success.count, 1u);
+  const auto missing = client.Metadata("no");
+  ASSERT_FALSE(missing.has_value());
+  EXPECT_EQ(missing.error().code, Code::kNotFound);
+}
+
+TEST_F(ServerAndClient, SharedMemory) {
+  Start();
+  Client client = Connect();
+  EXPECT_FALSE(client.RegisterSharedMemory("r", "/dunlin-no-such-region", 8).has_value());
+  EXPECT_TRUE(client.UnregisterSharedMemory("r").has_value());
+}
+
+TEST_F(ServerAndClient, NobodyThere) {
+  auto client = Client::Connect("127.0.0.1:1", {.timeout = milliseconds(5000)});
+  ASSERT_TRUE(client.has_value());
+  const auto answer = client->Metadata("m");
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, Code::kUnavailable);
+  EXPECT_FALSE(Client::Connect("127.0.0.1:1", {.use_tls = true, .tls = {.ca_file = "/no/such"}})
+                   .has_value());
+}
+
+// What the client gives up, by its deadline here, the model is told of while it runs.
+TEST_F(ServerAndClient, ACancelledCallEndsInTheModel) {
+  Start();
+  counters_->hold = true;
+  const auto answer = Connect(milliseconds(300)).Infer(Request());
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, Code::kDeadlineExceeded);
+  for (int i = 0; i < 2000 && counters_->cancelled == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(5));
+  EXPECT_EQ(counters_->cancelled, 1);
+}
+
+TEST_F(ServerAndClient, BytesInProgressAreBounded) {
+  Start({.max_inflight_size = 1 << 20});
+  serve::InferCall large = Request();
+  large.inputs[0].tensor = *Tensor::Zeros(DType::kF32, Dims{200000, 2});
+  const auto answer = Connect().Infer(large);
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, Code::kResourceExhausted) << answer.error().message;
+  EXPECT_TRUE(Connect().Infer(Request()).has_value());
+}
+
+TEST_F(ServerAndClient, CallsInProgressAreBounded) {
+  Start({.max_inflight_calls = 1});
+  counters_->hold = true;
+  auto first = std::async(std::launch::async, [this] { return Connect().Infer(Request()); });
+  WaitUntilRunning();
+  const auto answer = Connect().Infer(Request());
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, Code::kResourceExhausted) << answer.error().message;
+  counters_->hold = false;
+  EXPECT_TRUE(first.get().has_value());
+}
+
+TEST_F(ServerAndClient, DrainAnswersWhatWasAcceptedAndRefusesTheRest) {
+  Start();
+  counters_->hold = true;
+  auto first = std::async(std::launch::async, [this] { return Connect().Infer(Request()); });
+  WaitUntilRunning();
+  Client second = Connect();
+  stopping_ = true;
+  server_->Drain();
+  EXPECT_FALSE(server_->WaitUntilDrained(milliseconds(50)));
+  const auto refused = second.Infer(Request());
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, Code::kUnavailable);
+  counters_->hold = false;
+  EXPECT_TRUE(first.get().has_value());
+  EXPECT_TRUE(server_->WaitUntilDrained(milliseconds(20000)));
+}
+
+TEST_F(ServerAndClient, TheServerEndsWhileModelsRun) {
+  Start();
+  counters_->hold = true;
+  auto call = std::async(std::launch::async, [this] { return Connect().Infer(Request()); });
+  WaitUntilRunning();
+  server_.reset();  // cancels the call, which the model sees
+  EXPECT_FALSE(call.get().has_value());
+}
+
+TEST_F(ServerAndClient, APortInUseIsAnError) {
+  Start();
+  auto second = Server::Start({.address = "127.0.0.1", .port = server_->port()}, *service_);
+  ASSERT_FALSE(second.has_value());
+  EXPECT_EQ(second.error().code, Code::kUnavailable);
+}
+
+}  // namespace
+}  // namespace dunlin::grpc
