@@ -10,6 +10,8 @@
 namespace dunlin {
 
 namespace {
+constexpr int64_t kLargeOutputs = int64_t{64} << 20;
+
 Type TypeOf(const RunValue& v) {
   if (v.sequence) return v.sequence->type();
   if (!v.tensor.defined()) return Type{Type::Kind::kOptional, DType::kUndefined, false, {}};
@@ -36,6 +38,7 @@ struct Execution::State {
   std::vector<Tensor> outputs;                                 // per graph output, of the last run
   std::vector<std::pair<int, int>> input_slots, output_slots;  // (slot, index)
   std::vector<int> arena_slots;
+  int64_t output_bytes = 0;
   std::byte* arena = nullptr;
   // Sub-graphs of a step: one execution each, made when first entered.
   std::vector<std::vector<std::unique_ptr<Execution>>> bodies;
@@ -74,6 +77,7 @@ struct Execution::State {
           break;
         case Slot::Kind::kOutput:
           output_slots.emplace_back(int(i), s.index);
+          if (s.root == int(i)) output_bytes += ByteSize(s.type.dtype, CountOf(s.type.dims));
           break;
         case Slot::Kind::kArena:
           arena_slots.push_back(int(i));
@@ -138,8 +142,8 @@ class Execution::Context final : public RunContext {
   Result<TensorView*> Allocate(int o, DType dtype, const Dims& dims) override {
     DUNLIN_CHECK(wants(o), "a kernel allocates an output nobody wants");
     const int s = step_.outputs[size_t(o)];
-    TensorView& v = s_.views[size_t(s)];
-    if (s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic) {
+    TensorView& v = out_override.empty() ? s_.views[size_t(s)] : out_override[size_t(o)];
+    if (!out_override.empty() || s_.plan->slots[size_t(s)].kind != Slot::Kind::kDynamic) {
       if (v.dims != dims || v.dtype != dtype)
         return Fail(Code::kInternal, "an output of extents {} where {} was planned", ToString(dims),
                     ToString(v.dims));
@@ -545,6 +549,8 @@ Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs,
     for (const int slot : s.arena_slots)
       s.views[size_t(slot)].data = s.arena + plan.slots[size_t(slot)].offset;
   }
+  // Each may fit where all together do not.
+  if (s.output_bytes >= kLargeOutputs) TRY(CheckMemory(size_t(s.output_bytes)));
   // Results go to the caller; a buffer it has let go of is used again.
   for (size_t i = 0; i < plan.output_slots.size(); ++i) {
     const Slot& slot = plan.slots[size_t(plan.output_slots[i])];

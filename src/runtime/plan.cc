@@ -404,10 +404,16 @@ class Builder {
       }
     }
     plan_->memory = PlanMemory(lives);
-    if (uint64_t(plan_->memory.arena_bytes) > MemoryLimit())
+    // Outputs are allocated together with the arena, before anything is written.
+    int64_t all = plan_->memory.arena_bytes;
+    for (const int s : plan_->output_slots)
+      if (slot(s).kind == Slot::Kind::kOutput)
+        all += ByteSize(slot(s).type.dtype, CountOf(slot(s).type.dims));
+    if (uint64_t(all) > MemoryLimit())
       return Fail(Code::kResourceExhausted,
-                  "the activations need {} MiB, this machine allows {} MiB; use smaller inputs",
-                  plan_->memory.arena_bytes >> 20, MemoryLimit() >> 20);
+                  "activations and outputs need {} MiB, this machine allows {} MiB; use smaller "
+                  "inputs",
+                  all >> 20, MemoryLimit() >> 20);
     for (Slot& s : plan_->slots)
       if (s.kind == Slot::Kind::kArena)
         if (const auto it = of_root.find(s.root); it != of_root.end())

@@ -58,14 +58,21 @@ size_t MemoryLimit() {
   return limit;
 }
 
-Status CheckMemory(size_t bytes) {
+Status MemoryGate::Check(size_t bytes) {
   if (bytes > MemoryLimit())
     return Fail(Code::kResourceExhausted, "{} bytes are needed, at most {} are allowed", bytes,
                 MemoryLimit());
-  if (bytes < kAskFrom) return {};
-  if (const size_t available = FreeMemory(); bytes > available)
+  const size_t granted = granted_.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (granted < kAskFrom) return {};
+  granted_ = 0;
+  if (const size_t available = free_memory_(); granted > available)
     return Fail(Code::kResourceExhausted, "{} bytes are needed, {} are free", bytes, available);
   return {};
+}
+
+Status CheckMemory(size_t bytes) {
+  static MemoryGate gate(FreeMemory);
+  return gate.Check(bytes);
 }
 
 }  // namespace dunlin

@@ -15,5 +15,16 @@ TEST(Memory, WhatCannotBeHadIsRefusedBeforeItIsTouched) {
   EXPECT_FALSE(Tensor::Create(DType::kString, {int64_t(MemoryLimit() / sizeof(std::string)) + 1}));
 }
 
+TEST(Memory, ManySmallPiecesAreRefusedAsOneLargePieceIs) {
+  MemoryGate gate([]() -> size_t { return size_t{100} << 20; });
+  int granted = 0;
+  while (granted < 1000 && gate.Check(1 << 20)) ++granted;
+  EXPECT_EQ(granted, 1000) << "64 MiB at a time are always there";
+  MemoryGate full([]() -> size_t { return size_t{10} << 20; });
+  granted = 0;
+  while (granted < 1000 && full.Check(1 << 20)) ++granted;
+  EXPECT_EQ(granted, 63);
+}
+
 }  // namespace
 }  // namespace dunlin

@@ -88,8 +88,8 @@ void* MapPages(size_t bytes) {
 }  // namespace
 
 Result<std::shared_ptr<Buffer>> Buffer::Allocate(size_t bytes) {
+  TRY(CheckMemory(bytes));
   if (bytes >= kHugePage) {
-    TRY(CheckMemory(bytes));
     void* p = MapPages(bytes);
     if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
     return std::shared_ptr<Buffer>(new Buffer(Kind::kPages, static_cast<std::byte*>(p), bytes));
