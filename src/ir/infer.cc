@@ -1,4 +1,6 @@
 // Drives the operators' own shape inference over a graph.
+#include <algorithm>
+
 #include "ir/graph.h"
 
 namespace dunlin {
@@ -9,9 +11,17 @@ std::shared_ptr<Attrs> DefaultAttrs(const OpDef& op) {
 
 namespace {
 
+// Loops infer their bodies twice, the second time with what the first has shown. Inside as many
+// others as this they get the first answer again, which is right but may leave extents open: times
+// would multiply with each level.
+constexpr int kRefinedNesting = 3;
+
+Status InferAt(Graph& graph, Node& node, int nesting);
+
 class NodeInfer : public InferContext {
  public:
-  NodeInfer(Graph& g, Node& n) : g_(g), n_(n) {}
+  NodeInfer(Graph& g, Node& n, int nesting)
+      : g_(g), n_(n), nesting_(nesting), known_(n.subgraphs.size()) {}
   int input_count() const override { return n_.formal_inputs(); }
   int output_count() const override { return int(n_.outputs.size()); }
   bool has(int i) const override {
@@ -71,6 +81,9 @@ class NodeInfer : public InferContext {
   Result<std::vector<Type>> InferSubgraph(int branch, std::span<const Type> formal) override {
     if (branch < 0 || branch >= int(n_.subgraphs.size()))
       return Fail(Code::kInvalidArgument, "sub-graph {} is missing", branch);
+    std::optional<Inferred>& known = known_[size_t(branch)];
+    if (known && (nesting_ >= kRefinedNesting || std::ranges::equal(known->formal, formal)))
+      return known->out;
     Graph& s = *n_.subgraphs[size_t(branch)];
     if (formal.size() + size_t(n_.captures) != s.inputs().size())
       return Fail(Code::kInvalidArgument, "sub-graph {} has {} inputs, expected {}", branch,
@@ -88,26 +101,34 @@ class NodeInfer : public InferContext {
       inner.shape_value = outer.shape_value;
       inner.constant = outer.constant;
     }
-    TRY(InferGraph(s));
+    for (const NodeId id : TRY(s.Order())) TRY(InferAt(s, s.node(id), nesting_ + 1));
     std::vector<Type> out;
     for (const ValueId v : s.outputs()) out.push_back(s.value(v).type);
+    known = Inferred{{formal.begin(), formal.end()}, out};
     return out;
   }
 
  private:
+  struct Inferred {
+    std::vector<Type> formal, out;
+  };
   const GraphValue& In(int i) const { return g_.value(n_.inputs[size_t(i)]); }
   Graph& g_;
   Node& n_;
+  int nesting_;
+  std::vector<std::optional<Inferred>> known_;  // of each sub-graph, what was inferred last
 };
 
-}  // namespace
-
-Status InferNode(Graph& graph, Node& node) {
-  NodeInfer ctx(graph, node);
+Status InferAt(Graph& graph, Node& node, int nesting) {
+  NodeInfer ctx(graph, node, nesting);
   if (auto s = node.op->infer(*node.attrs, ctx); !s)
     return FailAt(fmt::format("node '{}' ({})", node.name, node.op->name), s.error());
   return {};
 }
+
+}  // namespace
+
+Status InferNode(Graph& graph, Node& node) { return InferAt(graph, node, 0); }
 
 Status InferGraph(Graph& graph) {
   for (const NodeId id : TRY(graph.Order())) TRY(InferNode(graph, graph.node(id)));
