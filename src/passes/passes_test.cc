@@ -33,6 +33,76 @@ TEST(Fold, DoublingAConstantEndsAtTheGrowthThatIsAllowed) {
   EXPECT_EQ(OpCounts(*g), (Counts{{"Concat", 3}}));
 }
 
+int64_t ConstantBytes(const Graph& g) {
+  int64_t bytes = 0;
+  for (size_t v = 0; v < g.value_count(); ++v) bytes += g.value(ValueId(v)).constant.bytes();
+  return bytes;
+}
+
+// Each constant is as large as what it is made of: no single one grows.
+ValueId Doubled(GraphBuilder& b, ValueId c, int times) {
+  for (int i = 0; i < times; ++i)
+    c = b.Add("Concat", {c, b.Add("Neg", {c})}, {{"axis", int64_t{0}}});
+  return c;
+}
+
+TEST(Fold, AChainThatDoublesEndsAtTheBudgetOfTheModel) {
+  GraphBuilder b;
+  const auto g = b.Finish({Doubled(b, b.Scalar(1), 0), Doubled(b, b.Weights({4}), 36)});
+  RuleCounts counts;
+  for (int pass = 0; pass < 5; ++pass) {  // the budget is not one pass's
+    ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+    EXPECT_LE(ConstantBytes(*g), int64_t{80} << 20) << "pass " << pass;
+  }
+  EXPECT_LE(ConstantBytes(*g->Clone()), int64_t{80} << 20);
+  EXPECT_GT(OpCounts(*g)["Concat"], 10);
+  EXPECT_LT(OpCounts(*g)["Concat"], 20) << "most of what is small is folded";
+}
+
+TEST(Fold, ClonesGoOnWithWhatIsLeftOfTheBudget) {
+  GraphBuilder b;
+  const auto g = b.Finish({Doubled(b, b.Weights({4}), 30)});
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+  const int left = OpCounts(*g)["Concat"];
+  const auto clone = g->Clone();
+  ASSERT_TRUE(FoldConstants(*clone, counts).has_value());
+  EXPECT_EQ(OpCounts(*clone)["Concat"], left);
+}
+
+TEST(Fold, ManyConstantsThatGrowALittleShareTheBudget) {
+  GraphBuilder b;
+  const ValueId one = b.Weights({1}), shape = b.Const(Tensor::Ints(std::vector<int64_t>{1 << 18}));
+  std::vector<ValueId> all;
+  for (int i = 0; i < 200; ++i) all.push_back(b.Add("Expand", {one, shape}));  // 1 MiB each
+  const auto g = b.Finish({b.Add("Sum", all)});
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+  EXPECT_LE(ConstantBytes(*g), int64_t{65} << 20);
+  EXPECT_EQ(OpCounts(*g)["Sum"], 1);
+}
+
+TEST(Fold, WorkIsBoundedWhereResultsAreSmall) {
+  GraphBuilder b;
+  const ValueId w = b.Weights({1 << 10, 1 << 10});
+  std::vector<ValueId> all;
+  for (int i = 0; i < 2000; ++i) all.push_back(b.Add("ReduceSum", {w}, {{"keepdims", int64_t{0}}}));
+  const auto g = b.Finish({b.Add("Sum", all)});
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+  EXPECT_NEAR(OpCounts(*g)["ReduceSum"], 2000 - 256, 2);  // 1 GiB
+}
+
+TEST(Fold, ALargeModelHasALargerBudget) {
+  GraphBuilder b;
+  ValueId w = b.Const(*Tensor::Zeros(DType::kF32, {1 << 11, 3 << 10}));  // 24 MiB, 72 in all
+  for (int i = 0; i < 3; ++i) w = b.Add("Transpose", {w}, {{"perm", std::vector<int64_t>{1, 0}}});
+  const auto g = b.Finish({w});
+  RuleCounts counts;
+  ASSERT_TRUE(FoldConstants(*g, counts).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{}));
+}
+
 TEST(Report, TellsWhichRuleFiredHowOftenAndWhatWasLeft) {
   GraphBuilder b;
   ValueId x = b.Input({2, 3});
