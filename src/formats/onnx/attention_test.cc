@@ -84,18 +84,44 @@ TEST(Attention24, HeadsOfQueriesShareThoseOfKeys) {
   EXPECT_TRUE(Near(t.Run()[0], F({1, 4, 1, 1}, {5, 5, 6, 6})));
 }
 
-TEST(Attention24, ScoresAreGivenAtEachStage) {
+// The scores that the fourth output gives for a mask [0, 1], with a cap of 2 or without.
+Tensor Scores(int opset, int64_t mode, bool cap) {
+  RewriteTest t = TwoKeys(opset);
+  t.Attr("softcap", cap ? 2.0f : 0.0f).Attr("qk_matmul_output_mode", mode);
+  t.Input(F({1, 2}, {0, 1})).Outputs(4).Unwanted(1).Unwanted(2);
+  return t.Run()[3];
+}
+
+class AttentionScores : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Opsets, AttentionScores, ::testing::Values(23, 24));
+
+TEST_P(AttentionScores, OfMode0AreTheProduct) {
+  for (const bool cap : {false, true})
+    EXPECT_TRUE(Near(Scores(GetParam(), 0, cap), F({1, 1, 1, 2}, {0, kLog3}), {.abs = 1e-5}));
+}
+
+TEST_P(AttentionScores, OfMode1AreCappedAndNotMasked) {
   const float capped = 2 * std::tanh(kLog3 / 2);
-  const float share = 1 / (1 + std::exp(capped + 1));
-  const Tensor expected[] = {F({1, 1, 1, 2}, {0, kLog3}), F({1, 1, 1, 2}, {0, capped}),
-                             F({1, 1, 1, 2}, {0, capped + 1}), F({1, 1, 1, 2}, {share, 1 - share})};
-  for (int64_t mode = 0; mode < 4; ++mode) {
-    SCOPED_TRACE(mode);
-    RewriteTest t = TwoKeys();
-    t.Attr("softcap", 2.0f).Attr("qk_matmul_output_mode", mode);
-    t.Input(F({1, 2}, {0, 1})).Outputs(4).Unwanted(1).Unwanted(2);
-    EXPECT_TRUE(Near(t.Run()[3], expected[mode], {.abs = 1e-5}));
-  }
+  EXPECT_TRUE(Near(Scores(GetParam(), 1, true), F({1, 1, 1, 2}, {0, capped}), {.abs = 1e-5}));
+  EXPECT_TRUE(Near(Scores(GetParam(), 1, false), F({1, 1, 1, 2}, {0, kLog3}), {.abs = 1e-5}));
+}
+
+TEST_P(AttentionScores, OfMode2AreCappedThenMasked) {
+  const float capped = 2 * std::tanh(kLog3 / 2);
+  EXPECT_TRUE(Near(Scores(GetParam(), 2, true), F({1, 1, 1, 2}, {0, capped + 1}), {.abs = 1e-5}));
+  EXPECT_TRUE(Near(Scores(GetParam(), 2, false), F({1, 1, 1, 2}, {0, kLog3 + 1}), {.abs = 1e-5}));
+}
+
+TEST_P(AttentionScores, OfMode3AreTheWeights) {
+  const float share = 1 / (1 + std::exp(2 * std::tanh(kLog3 / 2) + 1));
+  EXPECT_TRUE(
+      Near(Scores(GetParam(), 3, true), F({1, 1, 1, 2}, {share, 1 - share}), {.abs = 1e-5}));
+}
+
+TEST(Attention24, AMaskStaysAMaskUnderACap) {
+  RewriteTest t = TwoKeys();
+  t.Attr("softcap", 0.5f).Input(F({1, 2}, {-HUGE_VALF, 0}));
+  EXPECT_TRUE(Near(t.Run()[0], F({1, 1, 1, 1}, {8}), {.abs = 1e-6}));
 }
 
 TEST(RotaryEmbedding23, TurnsHalvesAndPairs) {

@@ -103,13 +103,15 @@ void Attention(Rewrite& r) {
   r.Give(0, rank == 3 ? JoinHeads(r, result.y) : result.y);
   r.Give(1, o.k);
   r.Give(2, o.v);
-  // Stages are numbered as they are computed. Opset 23 was first published with the mask before the
-  // cap; where there is no cap, its stage 1, "with the mask", is what those models mean.
+  // Stages are numbered as they are computed: product, cap, mask, softmax. Both opsets were first
+  // published with the mask before the cap, under which a mask of -inf became a finite score, and 1
+  // meant "with the mask". The specification corrected order and numbers of both, and engines
+  // followed; a model cannot say which text it was written to.
   switch (a.qk_matmul_output_mode) {
     case 0:
       return r.Give(3, result.scores);
     case 1:
-      return r.Give(3, a.softcap > 0 ? result.capped : result.masked);
+      return r.Give(3, result.capped);
     case 2:
       return r.Give(3, result.masked);
     case 3:
