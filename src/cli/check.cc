@@ -186,7 +186,12 @@ Status Check(const CheckCommand& command, Stage& stage) {
   if (!check.missing.empty())
     return Fail(Code::kUnimplemented, "{}: {} of its operators are not supported", command.model,
                 check.missing.size());
-  if (!check.errors.empty()) return Fail(check.errors[0]);
+  if (!check.errors.empty()) {
+    // What is beyond a limit is wrong with the model, not with this command.
+    const Error& first = check.errors[0];
+    const bool limit = first.code == Code::kResourceExhausted;
+    return Fail(limit ? Code::kInvalidArgument : first.code, "{}", first.message);
+  }
   // With extents we chose ourselves there may be no plan, which is not the user's mistake.
   if (!check.planned && !command.inputs.shapes.empty())
     return Fail(Code::kInvalidArgument, "{}", check.notes.back());

@@ -274,7 +274,8 @@ Result<ModelCheck> CheckModel(const std::string& path, const ChooseInputs& choos
 
   const auto model = Model::Load(path);
   if (!model) {
-    if (check.missing.empty()) check.errors.push_back(model.error());
+    if (check.missing.empty()) check.errors = ImportErrors(bytes, file, FolderOf(path));
+    if (check.missing.empty() && check.errors.empty()) check.errors.push_back(model.error());
     AddUses(*description, nullptr, check);
     return check;
   }

@@ -35,6 +35,11 @@ struct OnnxDescription {
 // Only for what no protobuf parser takes there is no description.
 Result<OnnxDescription> DescribeOnnx(std::span<const std::byte> bytes);
 
+// What the importer refuses, at all places that do not depend on each other, up to 32. Parameters
+// as ImportOnnx's.
+std::vector<Error> ImportErrors(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
+                                const std::string& external_dir);
+
 // Why there is no such operator here, and what to do: a sentence without a full stop.
 std::string AdviceForMissing(std::string_view domain, std::string_view op, int opset);
 

@@ -392,6 +392,41 @@ class Check(Case):
         self.assertIn("'bad'", result.stderr.decode())
         self.assertIn("opset ai.onnx 13", result.stdout.decode())
 
+    def test_all_that_is_wrong_is_told_at_once(self):
+        x, y = (onnx.value(n, onnx.tensor_type(onnx.FLOAT, [1])) for n in "xy")
+        nodes = [onnx.node("Relu", ["x", "x"], ["a"], "first"), onnx.node("Neg", ["a"], ["b"], "fine"),
+                 onnx.node("Add", ["x", "lost"], ["c"], "second"), onnx.node("Sum", ["b", "c"], ["y"])]
+        result = dunlin("check", self.file("net.onnx", onnx.model(nodes, [x], [y])), "--json")
+        self.assertEqual(result.returncode, MODEL)
+        errors = json.loads(result.stdout)["errors"]
+        self.assertEqual(len(errors), 2)
+        self.assertIn("'first'", errors[0])
+        self.assertIn("'second'", errors[1])
+
+    def test_a_model_beyond_a_limit_is_a_wrong_model(self):
+        x, y = (onnx.value(n, onnx.tensor_type(onnx.FLOAT, [1])) for n in "xy")
+        functions = [onnx.function("f0", ["a"], ["b"], [onnx.node("Relu", ["a"], ["b"])], "f")]
+        for i in range(1, 30):
+            calls = [onnx.node(f"f{i - 1}", ["a"], ["t"], "one", "f"), onnx.node(f"f{i - 1}", ["t"], ["b"], "two", "f")]
+            functions.append(onnx.function(f"f{i}", ["a"], ["b"], calls, "f"))
+        model = self.file("net.onnx", onnx.model([onnx.node("f29", ["x"], ["y"], "call", "f")], [x], [y], functions=functions))
+        result = dunlin("check", model)
+        self.assertEqual(result.returncode, MODEL, result.stderr)
+        self.assertIn("'call'", result.stdout.decode())
+        self.assertIn("inlining", result.stderr.decode())
+
+    def test_what_no_machine_has_room_for_is_an_error_of_the_run(self):
+        x, y = (onnx.value(n, onnx.tensor_type(onnx.FLOAT, [d])) for n, d in (("x", "n"), ("y", 1)))
+        axis = onnx.block(1, "axis") + onnx.number(3, 0) + onnx.number(20, 2)
+        nodes = []
+        for i in range(40):
+            last = f"v{i}" if i else "x"
+            nodes += [onnx.node("Neg", [last], [f"n{i}"]), onnx.node("Concat", [last, f"n{i}"], [f"v{i + 1}"], attributes=[axis])]
+        nodes.append(onnx.node("ReduceMax", ["v40"], ["y"]))
+        model = self.file("net.onnx", onnx.model(nodes, [x], [y]))
+        for opt in "default", "none":
+            self.fails(FAILURE, "memory", "run", model, "--opt", opt, "--shape", "x=4")
+
     def test_shapes_are_those_asked_for(self):
         report = json.loads(self.succeeds("check", TINY, "--json", "--shape", "image=3,1,28,28"))
         self.assertEqual(report["shapes"], {"image": [3, 1, 28, 28]})

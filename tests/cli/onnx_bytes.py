@@ -54,7 +54,13 @@ def tensor(name, dtype, dims, raw):
     return b"".join(number(1, d) for d in dims) + number(2, dtype) + block(8, name) + block(9, raw)
 
 
-def model(nodes, inputs, outputs, opset=13, initializers=()):
+def function(name, inputs, outputs, nodes, domain):
+    body = block(1, name) + b"".join(block(4, i) for i in inputs) + b"".join(block(5, o) for o in outputs)
+    body += b"".join(block(7, n) for n in nodes) + block(9, block(1, "") + number(2, 13)) + block(9, block(1, domain) + number(2, 1))
+    return body + block(10, domain)
+
+
+def model(nodes, inputs, outputs, opset=13, initializers=(), functions=()):
     graph = b"".join(block(1, n) for n in nodes) + block(2, "graph") + b"".join(block(5, t) for t in initializers)
     graph += b"".join(block(11, i) for i in inputs) + b"".join(block(12, o) for o in outputs)
-    return number(1, 7) + block(7, graph) + block(8, block(1, "") + number(2, opset))
+    return number(1, 7) + block(7, graph) + block(8, block(1, "") + number(2, opset)) + b"".join(block(25, f) for f in functions)

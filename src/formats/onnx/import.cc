@@ -8,6 +8,7 @@
 
 #include "formats/onnx/internal.h"
 #include "formats/onnx/messages.pb.h"
+#include "formats/onnx_describe.h"
 #include "ops/op.h"
 
 namespace dunlin {
@@ -40,7 +41,9 @@ struct Importer {
   const std::set<std::string>& fed;
   Opsets opsets;
   FunctionTable functions;
-  size_t inlined = 0, max_inlined = 0;  // bytes
+  size_t inlined = 0, max_inlined = 0;   // bytes
+  std::vector<Error>* errors = nullptr;  // where those go that do not end the import
+  std::set<std::string> unknown = {};    // values of the main graph that errors left undefined
 
   struct Scope {
     Graph& graph;
@@ -334,23 +337,51 @@ struct Importer {
     return out;
   }
 
-  // ---- graphs ----
-  Status Nodes(const NodeList& nodes, Scope& scope, int depth) {
+  // ---- errors that are independent of each other ----
+  // Whether the import goes on after this one, to find more.
+  bool Keep(const Error& error) {
+    constexpr size_t kMostErrors = 32;
+    if (errors == nullptr) return false;
+    errors->push_back(error);
+    return error.code != Code::kResourceExhausted && errors->size() < kMostErrors;
+  }
+  bool ReadsUnknown(const onnx::NodeProto& n) const {
+    const auto is_unknown = [&](const std::string& name) { return unknown.contains(name); };
+    if (std::ranges::any_of(n.input(), is_unknown)) return true;
+    return std::ranges::any_of(n.attribute(), [&](const onnx::AttributeProto& a) {
+      return a.has_g() && std::ranges::any_of(FreeNames(a.g()), is_unknown);
+    });
+  }
+  Status MainNodes(const NodeList& nodes, Scope& scope) {
+    if (errors == nullptr) return Nodes(nodes, scope, 0);
     for (const onnx::NodeProto* n : TRY(SortedNodes(nodes))) {
-      auto s = ImportNode(*n, scope, depth);
-      if (s) continue;
-      const std::string& message = s.error().message;
-      if (!message.starts_with('\x01')) return FailAt(Place(*n), s.error());
-      // A failing node of a function is named with the call.
-      if (scope.frame.calls > 0) return s;
-      return Fail(s.error().code, "{}", message.substr(1));
+      const bool skip = ReadsUnknown(*n);
+      auto s = skip ? Status() : WithPlace(*n, ImportNode(*n, scope, 0), scope);
+      if (!s && !Keep(s.error())) return s;
+      if (skip || !s) unknown.insert(n->output().begin(), n->output().end());
     }
+    return {};
+  }
+
+  // ---- graphs ----
+  static Status WithPlace(const onnx::NodeProto& n, Status s, const Scope& scope) {
+    if (s) return s;
+    const std::string& message = s.error().message;
+    if (!message.starts_with('\x01')) return FailAt(Place(n), s.error());
+    // A failing node of a function is named with the call.
+    if (scope.frame.calls > 0) return s;
+    return Fail(s.error().code, "{}", message.substr(1));
+  }
+  Status Nodes(const NodeList& nodes, Scope& scope, int depth) {
+    for (const onnx::NodeProto* n : TRY(SortedNodes(nodes)))
+      TRY(WithPlace(*n, ImportNode(*n, scope, depth), scope));
     return {};
   }
 
   Status Outputs(const onnx::GraphProto& proto, Scope& scope) {
     for (const auto& o : proto.output()) {
       const auto it = scope.names.find(o.name());
+      if (it == scope.names.end() && unknown.contains(o.name())) continue;
       if (it == scope.names.end() || it->second == ValueId::kNone)
         return Fail(Code::kInvalidArgument, "graph output '{}' is not defined by any node",
                     o.name());
@@ -361,16 +392,19 @@ struct Importer {
 
   // Of the same name twice, the later one counts.
   Status Initializers(const onnx::GraphProto& proto, Scope& scope) {
-    const auto define = [&](const std::string& name, Tensor t) {
-      if (!name.empty())
-        scope.names[name] = scope.graph.AddConstant(scope.Named(name), std::move(t));
+    const bool main = &proto == &model.graph();
+    const auto define = [&](const std::string& name, auto read, const auto& from) -> Status {
+      if (main && fed.contains(name)) return {};
+      auto t = read(from, source);
+      if (!t && (!main || !Keep(t.error()))) return Fail(t.error());
+      if (!t)
+        unknown.insert(name);
+      else if (!name.empty())
+        scope.names[name] = scope.graph.AddConstant(scope.Named(name), std::move(*t));
+      return {};
     };
-    const bool main = scope.frame.calls == 0 && fed.size() > 0;
-    for (const auto& t : proto.initializer())
-      if (!main || !fed.contains(t.name())) define(t.name(), TRY(ReadTensor(t, source)));
-    for (const auto& t : proto.sparse_initializer())
-      if (!main || !fed.contains(t.values().name()))
-        define(t.values().name(), TRY(ReadSparse(t, source)));
+    for (const auto& t : proto.initializer()) TRY(define(t.name(), ReadTensor, t));
+    for (const auto& t : proto.sparse_initializer()) TRY(define(t.values().name(), ReadSparse, t));
     return {};
   }
 
@@ -461,8 +495,9 @@ struct Importer {
     const auto& proto = model.graph();
     TRY(Initializers(proto, scope));
     TRY(Inputs(proto, scope, out));
-    TRY(Nodes(proto.node(), scope, 0));
+    TRY(MainNodes(proto.node(), scope));
     TRY(Outputs(proto, scope));
+    if (errors != nullptr && !errors->empty()) return Fail(errors->front());
     for (const auto& o : proto.output()) {
       // Inference knows better; what is declared only fills gaps.
       const auto type = ReadType(o.type(), out.graph->symbols());
@@ -476,9 +511,12 @@ struct Importer {
 }  // namespace
 }  // namespace onnx_import
 
-Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
-                                 const std::string& external_dir, const ImportOptions& options) {
-  using namespace onnx_import;
+namespace onnx_import {
+namespace {
+
+Result<ImportedModel> ImportFile(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
+                                 const std::string& external_dir, const ImportOptions& options,
+                                 std::vector<Error>* errors) {
   if (bytes.empty()) return Fail(Code::kInvalidArgument, "the model is empty");
   if (const std::string other = OtherFormat(bytes); !other.empty())
     return Fail(Code::kInvalidArgument, "not an ONNX model but {}", other);
@@ -499,12 +537,29 @@ Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_p
                     {},
                     {},
                     0,
-                    kMaxInlinedBytes + kInlinedPerByte * bytes.size()};
+                    kMaxInlinedBytes + kInlinedPerByte * bytes.size(),
+                    errors};
   auto imported = importer.Import();
   if (imported)
     for (const auto& [name, file] : files)
       imported->external_files.push_back(external_dir + "/" + name);
   return imported;
+}
+
+}  // namespace
+}  // namespace onnx_import
+
+Result<ImportedModel> ImportOnnx(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
+                                 const std::string& external_dir, const ImportOptions& options) {
+  return onnx_import::ImportFile(bytes, std::move(backing), external_dir, options, nullptr);
+}
+
+std::vector<Error> ImportErrors(std::span<const std::byte> bytes, std::shared_ptr<Buffer> backing,
+                                const std::string& external_dir) {
+  std::vector<Error> errors;
+  const auto model = onnx_import::ImportFile(bytes, std::move(backing), external_dir, {}, &errors);
+  if (!model && errors.empty()) errors.push_back(model.error());
+  return errors;
 }
 
 }  // namespace dunlin

@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "formats/onnx/testing.h"
+#include "formats/onnx_describe.h"
 
 namespace dunlin {
 namespace {
@@ -23,6 +24,61 @@ using P = onnx::TensorProto;
 const Tensor& ConstantOutput(const Result<ImportedModel>& r, size_t i = 0) {
   static const Tensor none;
   return r ? r->graph->value(r->graph->outputs()[i]).constant : none;
+}
+
+// ---- errors ----
+
+TEST(OnnxRobust, EveryIndependentErrorIsFound) {
+  ModelMaker m;
+  m.Input("x", {"2"});
+  m.Weight("short", {3}, {1, 2});
+  m.Node("Relu", {"x", "x"}, {"a"});                        // an error
+  m.Node("Add", {"a", "x"}, {"b"});                         // its consequences are none
+  m.Node("Add", {"x", "short"}, {"c"});                     // nor is that of the initializer
+  m.Node("Add", {"x", "nowhere"}, {"d"});                   // an error
+  ModelMaker::Int(m.Node("Neg", {"x"}, {"e"}), "axis", 1);  // and another
+  m.Node("Sum", {"b", "c", "d", "e"}, {"y"});
+  m.Output("y");
+  const std::string bytes = m.model.SerializeAsString();
+  const auto buffer = *Buffer::Allocate(bytes.size());
+  std::memcpy(buffer->data(), bytes.data(), bytes.size());
+  const auto errors = ImportErrors({buffer->data(), bytes.size()}, buffer, "");
+  std::vector<std::string> messages;
+  for (const Error& e : errors) messages.push_back(e.message);
+  EXPECT_THAT(messages, ::testing::ElementsAre(HasSubstr("short"), HasSubstr("Relu_1"),
+                                               HasSubstr("nowhere"), HasSubstr("axis")));
+  EXPECT_EQ(ErrorOf(m.Import()), messages[0]);
+}
+
+TEST(OnnxRobust, LoopsInLoopsAreInferredInLittleTime) {
+  // Twice for every level would be for ever.
+  ModelMaker m;
+  m.Input("x", {"2"});
+  m.Input("n", {});
+  m.graph().mutable_input(1)->mutable_type()->mutable_tensor_type()->set_elem_type(
+      onnx::TensorProto::INT64);
+  onnx::GraphProto* graph = &m.graph();
+  std::string state = "x";
+  constexpr int kDepth = 40;
+  for (int d = 1; d <= kDepth; ++d) {
+    const std::string at = std::to_string(d);
+    auto& loop = ModelMaker::NodeOf(*graph, "Loop", {"n", "", state}, {d == 1 ? "y" : "o" + at});
+    auto* a = loop.add_attribute();
+    a->set_name("body");
+    a->set_type(onnx::AttributeProto::GRAPH);
+    graph = a->mutable_g();
+    for (const std::string& name : {"i" + at, "c" + at, "s" + at})
+      graph->add_input()->set_name(name);
+    ModelMaker::NodeOf(*graph, "Identity", {"c" + at}, {"go" + at});
+    graph->add_output()->set_name("go" + at);
+    graph->add_output()->set_name(d == kDepth ? "last" : "o" + std::to_string(d + 1));
+    state = "s" + at;
+  }
+  ModelMaker::NodeOf(*graph, "Neg", {state}, {"last"});
+  m.Output("y");
+  const auto r = m.Import();
+  ASSERT_TRUE(r) << ErrorOf(r);
+  EXPECT_EQ(r->graph->value(r->graph->outputs()[0]).type.dtype, DType::kF32);
 }
 
 // ---- what is declared and not so ----
