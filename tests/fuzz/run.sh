@@ -4,8 +4,9 @@
 source "$(dirname "$0")/../../tools/step.sh"
 seconds=${1:-60}
 mkdir -p build/fuzz-corpus build/fuzz-findings
-more=()
-[[ -d /usr/share/libonnx-testdata/data/node ]] && more=(/usr/share/libonnx-testdata/data/node)
+python3 tests/fuzz/make_seeds.py build/fuzz-seeds
+more=(build/fuzz-seeds)
+[[ -d /usr/share/libonnx-testdata/data/node ]] && more+=(/usr/share/libonnx-testdata/data/node)
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1
 # A model is read in milliseconds: 10 s, and 2 GiB for at most 64 KiB of file, are far beyond what is right.
 step "fuzz the importer for $seconds s" build/fuzz/fuzz_onnx -max_total_time="$seconds" -max_len=65536 -timeout=10 \
