@@ -86,7 +86,7 @@ TEST(Fold, WorkIsBoundedWhereResultsAreSmall) {
   GraphBuilder b;
   const ValueId w = b.Weights({1 << 10, 1 << 10});
   std::vector<ValueId> all;
-  for (int i = 0; i < 2000; ++i) all.push_back(b.Add("ReduceSum", {w}, {{"keepdims", int64_t{0}}}));
+  for (int i = 0; i < 2000; ++i) all.push_back(b.Add("ReduceSum", {w}, {{"keepdims", false}}));
   const auto g = b.Finish({b.Add("Sum", all)});
   RuleCounts counts;
   ASSERT_TRUE(FoldConstants(*g, counts).has_value());

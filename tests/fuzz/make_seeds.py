@@ -179,10 +179,10 @@ def few_bits():
 
 
 def functions():
-    axis = block(1, "axis") + number(20, 2) + block(21, "dim")
-    soft = node("Softmax", ["a"], ["b"], "soft", attributes=[axis])
+    given = lambda name: block(1, name) + number(20, 2) + block(21, "dim")  # the caller's "dim"
+    soft = node("Softmax", ["a"], ["b"], "soft", attributes=[given("axis")])
     inner = function("inner", ["a"], ["b"], [soft], "f") + block(6, "dim")
-    outer = function("outer", ["a", "k"], ["c"], [node("inner", ["a"], ["t"], "call", "f", [axis]), node("Mul", ["t", "k"], ["c"])], "f")
+    outer = function("outer", ["a", "k"], ["c"], [node("inner", ["a"], ["t"], "call", "f", [given("dim")]), node("Mul", ["t", "k"], ["c"])], "f")
     outer += block(6, "dim")
     nodes = [op("outer", "x w", "t", "f", dim=1), op("outer", "t x", "y", "f", dim=0)]
     return model(graph(nodes, [port("x", FLOAT, 2, 2)], [port("y", FLOAT, 2, 2)], [ramp("w", FLOAT, 2, 2)]), functions=[inner, outer])
