@@ -188,7 +188,7 @@ Result<std::string> ModelNameOf(const Request& request) {
 
 void RepositoryModelLoad(const Service& service, std::string_view bytes, MethodDone done) {
   inference::RepositoryModelLoadRequest request;
-  std::optional<std::string> config;
+  serve::LoadOverrides overrides;
   const auto parse = [&]() -> Result<std::string> {
     if (bytes.size() > INT32_MAX || !request.ParseFromArray(bytes.data(), int(bytes.size())))
       return Fail(Malformed().error());
@@ -197,10 +197,12 @@ void RepositoryModelLoad(const Service& service, std::string_view bytes, MethodD
         if (!value.has_string_param())
           return Fail(Code::kInvalidArgument,
                       "invalid value type for load parameter '{}', expected string_param.", key);
-        config = value.string_param();
+        overrides.config_json = value.string_param();
       } else if (key.rfind("file:", 0) == 0) {
-        return Fail(Code::kUnimplemented, "model files in a load request ('{}') is not supported",
-                    key);
+        if (!value.has_bytes_param())
+          return Fail(Code::kInvalidArgument,
+                      "invalid value type for load parameter '{}', expected bytes_param.", key);
+        overrides.files[key.substr(5)] = value.bytes_param();
       } else {
         return Fail(Code::kInvalidArgument,
                     "unrecognized load parameter '{}', expecting 'config' or "
@@ -212,7 +214,7 @@ void RepositoryModelLoad(const Service& service, std::string_view bytes, MethodD
   };
   auto model = parse();
   if (!model) return done(Fail(std::move(model).error()));
-  service.repository.Load(*model, std::move(config),
+  service.repository.Load(*model, std::move(overrides),
                           [model = *model, done = std::move(done)](const Status& status) {
                             if (!status) return done(Fail(status.error()));
                             inference::RepositoryModelLoadResponse response;
