@@ -1,6 +1,8 @@
 #include "dunlin/check.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -78,6 +80,7 @@ class Paths {
       kernels_.try_emplace(n.name, n.op->is_view ? "view" : "");
       AddBodies(n);
     }
+    FindNext();
   }
 
   static std::string KernelOf(const Step& step, const Node& n) {
@@ -104,8 +107,8 @@ class Paths {
       return it->second;
     if (const Node* n = Find(plain_names_, name)) {
       if (graph_of_.at(n) != &plain_) return "in a sub-graph";
-      const std::string next = Next(*n);
-      return next.empty() ? "left out" : "in " + next;
+      const std::string_view next = next_.at(n).kernel;
+      return next.empty() ? "left out" : fmt::format("in {}", next);
     }
     // The importer wrote it as several nodes, named after it.
     std::string all;
@@ -144,28 +147,31 @@ class Paths {
         AddBodies(body->node(id));
       }
   }
-  // The step that took the node in: that of the nearest node behind it that has one.
-  std::string Next(const Node& from) const {
-    std::vector<const Node*> front = {&from};
-    std::set<const Node*> seen = {&from};
-    while (!front.empty()) {
-      std::vector<const Node*> next;
-      for (const Node* n : front)
-        for (const ValueId v : n->outputs) {
-          if (v == ValueId::kNone) continue;
-          for (const Use& use : plain_.value(v).uses) {
-            const Node& user = plain_.node(use.node);
-            const auto it = kernels_.find(user.name);
-            if (it != kernels_.end() && !it->second.empty() && it->second != "view")
-              return it->second;
-            if (seen.insert(&user).second) next.push_back(&user);
-          }
+  // For every node of the graph with constants folded, the step that took it in: that of the
+  // nearest node behind it that has one.
+  void FindNext() {
+    const auto order = plain_.SoundOrder();
+    for (auto id = order.rbegin(); id != order.rend(); ++id) {
+      Behind& mine = next_[&plain_.node(*id)];
+      for (const ValueId v : plain_.node(*id).outputs) {
+        if (v == ValueId::kNone) continue;
+        for (const Use& use : plain_.value(v).uses) {
+          const Node& user = plain_.node(use.node);
+          const auto it = kernels_.find(user.name);
+          const bool step = it != kernels_.end() && !it->second.empty() && it->second != "view";
+          const Behind through = step ? Behind{1, it->second} : next_[&user].Further();
+          if (through.steps < mine.steps) mine = through;
         }
-      front = std::move(next);
+      }
     }
-    return "";
   }
 
+  struct Behind {
+    int steps = std::numeric_limits<int>::max();
+    std::string_view kernel{};
+    Behind Further() const { return kernel.empty() ? *this : Behind{steps + 1, kernel}; }
+  };
+  std::unordered_map<const Node*, Behind> next_;
   std::unordered_map<const Node*, const Graph*> graph_of_;
   Names imported_, plain_names_;
   const Graph& plain_;
