@@ -145,6 +145,9 @@ Result<std::vector<AxisResize>> ResizeAxes(const Resize::Attrs& a, const Dims& x
   const bool crop = a.coordinate_transformation_mode == "tf_crop_and_resize";
   if (crop && roi.size() != 2 * axes.size())
     return Fail(Code::kInvalidArgument, "roi has {} entries for {} axes", roi.size(), axes.size());
+  if (const auto odd = std::ranges::find_if(roi, [](double r) { return !(std::fabs(r) < 0x1p56); });
+      crop && odd != roi.end())
+    return Fail(Code::kInvalidArgument, "roi holds {}, which is no part of an extent", *odd);
   std::vector<AxisResize> out(x.size());
   for (size_t i = 0; i < x.size(); ++i) out[i] = {x[i], x[i], 1, double(x[i])};
   // With a policy, one scale for all axes.

@@ -96,6 +96,18 @@ TEST(Resize, CropTakesTheExtrapolationValueOutside) {
   EXPECT_EQ(Values(t.Reference()), (std::vector<float>{1, 3, 9}));
 }
 
+TEST(Resize, RefusesACropThatIsNoNumber) {
+  for (const float begin : {NAN, INFINITY, -1e30f}) {
+    OpTest t("Resize");
+    t.Input(Line({1, 2, 3}))
+        .Const(F({8}, {0, 0, 0, begin, 1, 1, 1, 2}))
+        .Absent()
+        .Const(Ints({1, 1, 1, 3}));
+    t.Attr("mode", "linear").Attr("coordinate_transformation_mode", "tf_crop_and_resize");
+    EXPECT_FALSE(t.Reference().has_value());
+  }
+}
+
 TEST(Resize, KeepsTheAspectRatio) {
   const auto dims = [](const char* policy) {
     auto t = ResizeTo(Tensor::Zeros(DType::kF32, {1, 1, 2, 4}).value(), {7, 8});
