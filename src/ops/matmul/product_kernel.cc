@@ -95,7 +95,7 @@ class ProductKernel final : public Kernel {
         g.m = item.m_end - item.m_begin;
         g.k = g.packed_rows = k;
         const int64_t b_at = OffsetOf(at, batch, b_strides);
-        g.packed = panels_of_b + b_at * matrix;
+        if (panels_of_b != nullptr) g.packed = panels_of_b + b_at * matrix;
         if (right == Right::kDirect) g.direct = b + b_at * k * n;
         g.direct_stride = n;
         g.c_stride = n;
