@@ -5,6 +5,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <random>
 
 #include "grpc/wire_writer.h"
@@ -109,7 +110,9 @@ void ExpectSame(const inference::InferParameter& expected, const Parameter& got)
       EXPECT_EQ(std::get<std::string>(got.value()), expected.string_param());
       break;
     case P::kDoubleParam:
-      EXPECT_EQ(std::get<double>(got.value()), expected.double_param());
+      // Bits, since a NaN equals nothing.
+      EXPECT_EQ(std::bit_cast<uint64_t>(std::get<double>(got.value())),
+                std::bit_cast<uint64_t>(expected.double_param()));
       break;
     case P::kUint64Param:
       EXPECT_EQ(std::get<uint64_t>(got.value()), expected.uint64_param());

@@ -302,7 +302,7 @@ class Methods(GrpcCase):
         self.assertStatus(grpc.StatusCode.INVALID_ARGUMENT, "'other'", self.c.RepositoryModelLoad, load)
         self.assertStatus(grpc.StatusCode.UNIMPLEMENTED, "'repository_name' specification is not supported",
                           self.c.RepositoryModelLoad, model_name="wide", repository_name="r")
-        self.assertStatus(grpc.StatusCode.INVALID_ARGUMENT, "failed to load 'no'", self.c.RepositoryModelLoad, model_name="no")
+        self.assertStatus(grpc.StatusCode.INTERNAL, "failed to load 'no'", self.c.RepositoryModelLoad, model_name="no")
 
     def ready(self, name):
         try:
