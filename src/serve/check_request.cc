@@ -39,11 +39,17 @@ Status WrongInputs(const ModelSpec& model, const InferRequest& request) {
   for (const TensorSpec& s : model.inputs)
     if (!s.optional && !given.contains(s.name)) missing.push_back(s.name);
   if (!missing.empty() || request.inputs.size() > model.inputs.size()) {
+    const size_t most = model.inputs.size();
+    const auto least = size_t(std::count_if(model.inputs.begin(), model.inputs.end(),
+                                            [](const TensorSpec& s) { return !s.optional; }));
     return Fail(
         Code::kInvalidArgument,
-        "{}expected {} inputs but got {} inputs for model '{}'. Got input(s) {}, but missing "
-        "required input(s) {}. Please provide all required input(s).",
-        prefix, model.inputs.size(), got.size(), model.name, QuotedList(got), QuotedList(missing));
+        "{}expected {} but got {} inputs for model '{}'. Got input(s) {}, but missing required "
+        "input(s) {}. Please provide all required input(s).",
+        prefix,
+        least == most ? fmt::format("{} inputs", most)
+                      : fmt::format("number of inputs between {} and {}", least, most),
+        got.size(), model.name, QuotedList(got), QuotedList(missing));
   }
   for (const std::string& name : got) {
     if (model.FindInput(name) == nullptr)
