@@ -41,6 +41,7 @@ class RepositoryExtension(Case):
         self.write("double/1/model.onnx", add_model())
         self.write("broken/1/model.onnx", b"\x00")
         self.write("empty/readme", b"no version")
+        self.write("untouched/1/model.onnx", add_model())
         server = self.serve("--model-control-mode", "explicit")
         answer = self.load(server, "unknown")
         self.assertEqual(answer[0], 500)
@@ -54,7 +55,9 @@ class RepositoryExtension(Case):
         self.assertError(self.load(server, "double", nonsense=1), 400, "unexpected parameter 'nonsense', expecting ")
         self.assertEqual(server.ask("POST", "/v2/repository/models/unknown/unload")[0], 200)
         entries = {e["name"]: e for e in self.index(server)}
-        self.assertEqual(entries["double"], {"name": "double"})
+        self.assertEqual(entries["untouched"], {"name": "untouched"})
+        self.assertEqual(entries["double"]["state"], "UNAVAILABLE")
+        self.assertIn("failed to poll", entries["double"]["reason"])
         self.assertEqual(entries["broken"]["state"], "UNAVAILABLE")
         self.assertEqual(self.index(server, '{"ready":true}'), [])
         self.assertEqual(self.load(server, "double")[0], 200)
