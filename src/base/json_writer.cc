@@ -26,11 +26,16 @@ size_t SequenceLength(std::string_view s) {
   return 0;
 }
 
-}  // namespace
-
-std::string JsonQuoted(std::string_view text) {
-  std::string out = "\"";
+// Appends `text` in quotes.
+void AppendQuoted(std::string& out, std::string_view text) {
+  const auto plain = [](unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; };
+  out += '"';
   while (!text.empty()) {
+    size_t run = 0;
+    while (run < text.size() && plain(static_cast<unsigned char>(text[run]))) ++run;
+    out += text.substr(0, run);
+    text.remove_prefix(run);
+    if (text.empty()) break;
     const size_t n = SequenceLength(text);
     const char c = text[0];
     if (n == 0)
@@ -47,7 +52,15 @@ std::string JsonQuoted(std::string_view text) {
       out += text.substr(0, n);
     text.remove_prefix(n == 0 ? 1 : n);
   }
-  return out += '"';
+  out += '"';
+}
+
+}  // namespace
+
+std::string JsonQuoted(std::string_view text) {
+  std::string out;
+  AppendQuoted(out, text);
+  return out;
 }
 
 void JsonWriter::Separate() {
@@ -73,7 +86,7 @@ JsonWriter& JsonWriter::End() {
 
 JsonWriter& JsonWriter::Key(std::string_view key) {
   Separate();
-  text_ += JsonQuoted(key);
+  AppendQuoted(text_, key);
   text_ += ':';
   after_key_ = true;
   return *this;
