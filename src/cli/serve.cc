@@ -125,6 +125,15 @@ void AddGrpc(CLI::App* app, server::ServerOptions& o) {
   text("--grpc-root-cert", o.grpc_root_cert, "PEM file: who signs clients' certificates");
 }
 
+void AddHttps(CLI::App* app, server::ServerOptions& o) {
+  app->add_option("--http-ssl-cert-file", o.http_ssl_cert_file, "HTTPS: the certificate, PEM");
+  app->add_option("--http-ssl-key-file", o.http_ssl_key_file, "HTTPS: its key, PEM");
+  app->add_option("--http-ssl-client-ca-file", o.http_ssl_client_ca_file,
+                  "HTTPS: clients must have a certificate that this one signed");
+  app->add_option("--http-header-forward-pattern", o.http_header_forward_pattern,
+                  "Headers whose name matches (RE2) become parameters of the request");
+}
+
 // Which models there are, and how they are loaded.
 void AddModels(CLI::App* app, server::ServerOptions& o) {
   app->add_option("--model-repository,--model-store", o.model_repository,
@@ -199,6 +208,7 @@ void AddServe(Commands& commands, server::ServerOptions& o) {
   number("--http-thread-count", o.http_thread_count, "0: one per usable CPU, at most 8");
   AddGrpc(app, o);
   flag("--allow-metrics", o.allow_metrics, "Serve Prometheus metrics");
+  AddHttps(app, o);
   app->add_option("--metrics-address", o.metrics_address, "Default: --http-address");
   port("--metrics-port", o.metrics_port, "0: any free port");
   number("--http-max-input-size", o.http_max_input_size, "Bytes of JSON or of a decompressed body");

@@ -1,13 +1,7 @@
 #include "http/api.h"
 
-#include <new>
-
 #include "base/json_writer.h"
-#include "http/compress.h"
-#include "http/infer_parse.h"
-#include "http/infer_write.h"
 #include "http/json_read.h"
-#include "serve/check_request.h"
 #include "serve/datatype.h"
 #include "serve/wire.h"
 
@@ -15,21 +9,6 @@ namespace dunlin::http {
 namespace {
 
 using serve::ModelVersion;
-
-Reply JsonReply(std::string body) {
-  Reply reply;
-  reply.content_type = "application/json";
-  reply.body = std::move(body);
-  return reply;
-}
-
-// The parameters of a repository request; the body may be empty.
-Result<std::string> PaddedBody(const Request& request) {
-  Result<std::string> body;
-  body->reserve(request.body.size() + kBodyPadding);
-  *body = request.body;
-  return body;
-}
 
 void WriteTensors(JsonWriter& json, const serve::ModelSpec& model,
                   const std::vector<serve::TensorSpec>& tensors) {
@@ -67,7 +46,7 @@ void WriteStatistics(JsonWriter& json, const ModelVersion& version) {
   WriteDuration(json, "cache_hit", s.cache_hit);
   WriteDuration(json, "cache_miss", s.cache_miss);
   json.End();
-  json.Key("response_stats").BeginObject().End();
+  json.Key("response_stats").BeginObject().End();  // of models that answer more than once
   json.Key("batch_stats").BeginArray();
   for (const auto& [size, b] : s.batches) {
     json.BeginObject().Key("batch_size").Number(size);
@@ -92,45 +71,60 @@ Reply ServerMetadata() {
   return JsonReply(json.Take());
 }
 
-// Compresses the reply when the client asks for it.
-void CompressReply(std::string_view accept_encoding, Reply& reply) {
-  const Encoding encoding = ChooseEncoding(accept_encoding);
-  if (encoding == Encoding::kIdentity || reply.bytes() == 0) return;
-  std::string whole = std::move(reply.body);
-  for (const Tensor& t : reply.tensors)
-    whole.append(reinterpret_cast<const char*>(t.raw()), size_t(t.bytes()));
-  auto compressed = Compress(whole, encoding);
-  reply.tensors.clear();
-  if (compressed) {
-    reply.body = std::move(*compressed);
-    reply.headers.emplace_back("Content-Encoding", EncodingName(encoding));
-  } else {
-    reply.body = std::move(whole);
+serve::ApiGroup GroupOf(Endpoint endpoint) {
+  using serve::ApiGroup;
+  switch (endpoint) {
+    case Endpoint::kLive:
+    case Endpoint::kReady:
+    case Endpoint::kModelReady:
+      return ApiGroup::kHealth;
+    case Endpoint::kInfer:
+    case Endpoint::kGenerate:
+    case Endpoint::kGenerateStream:
+    case Endpoint::kV1Predict:
+    case Endpoint::kV1Other:
+      return ApiGroup::kInference;
+    case Endpoint::kModelConfig:
+      return ApiGroup::kModelConfig;
+    case Endpoint::kModelStats:
+    case Endpoint::kAllStats:
+      return ApiGroup::kStatistics;
+    case Endpoint::kIndex:
+    case Endpoint::kLoad:
+    case Endpoint::kUnload:
+      return ApiGroup::kModelRepository;
+    case Endpoint::kSharedMemoryStatus:
+    case Endpoint::kSharedMemoryRegister:
+    case Endpoint::kSharedMemoryUnregister:
+    case Endpoint::kCudaSharedMemory:
+      return ApiGroup::kSharedMemory;
+    case Endpoint::kTraceSetting:
+      return ApiGroup::kTrace;
+    case Endpoint::kLogging:
+      return ApiGroup::kLogging;
+    default:
+      return ApiGroup::kMetadata;
   }
 }
 
 }  // namespace
 
-void Api::Handle(Request request, ReplyFn done) {
-  // What a library throws for want of memory ends this request, not the process. Dispatch moves
-  // `done` away only in calls that do not throw after it, hence the copy.
-  const ReplyFn keep = done;
-  try {
-    Dispatch(std::move(request), std::move(done));
-  } catch (const std::bad_alloc&) {
-    keep(ErrorReply(503, "not enough memory for the request"));
-  }
-}
-
-void Api::Dispatch(Request request, ReplyFn done) {
+void Api::Handle(Request& request, ReplyFn done) {
   const Route route = ParseRoute(request.method, request.target);
   if (route.endpoint == Endpoint::kNotFound) return done(ErrorReply(404, "Not Found"));
   if (!route.method_allowed) return done(ErrorReply(405, "Method Not Allowed"));
-  if (route.endpoint == Endpoint::kUnsupported)
-    return done(ErrorReply(501, fmt::format("{} is not supported", route.what)));
+  if (Status allowed = service_.access.Check(
+          GroupOf(route.endpoint),
+          {.header = [&](std::string_view name) { return request.Header(name); },
+           .peer_identity = request.peer_identity});
+      !allowed)
+    return done(ErrorReply(allowed.error()));
   if (!route.repository.empty())
     return done(ErrorReply(501, "'repository_name' specification is not supported"));
-  if (route.endpoint == Endpoint::kInfer) return Infer(route, std::move(request), std::move(done));
+  if (route.label.empty() &&
+      (route.endpoint == Endpoint::kInfer || route.endpoint == Endpoint::kGenerate ||
+       route.endpoint == Endpoint::kGenerateStream || route.endpoint == Endpoint::kV1Predict))
+    return Infer(route, request, std::move(done));
   if (route.endpoint == Endpoint::kLoad || route.endpoint == Endpoint::kUnload)
     return LoadOrUnload(route, request, std::move(done));
   auto reply = Answer(route, request);
@@ -156,9 +150,30 @@ Result<Reply> Api::Answer(const Route& route, const Request& request) const {
       return Statistics(route);
     case Endpoint::kIndex:
       return Index(route, request);
+    case Endpoint::kSharedMemoryStatus:
+    case Endpoint::kSharedMemoryRegister:
+    case Endpoint::kSharedMemoryUnregister:
+      return SharedMemory(route, request);
+    case Endpoint::kCudaSharedMemory:
+      return CudaSharedMemory(route, request);
+    case Endpoint::kTraceSetting:
+      return TraceSetting(route, request);
+    case Endpoint::kLogging:
+      return Logging(request);
+    case Endpoint::kV1Models:
+    case Endpoint::kV1Model:
+    case Endpoint::kV1Metadata:
+    case Endpoint::kV1Predict:  // with a label
+    case Endpoint::kV1Other:
+      return V1(route);
     default:
-      return Fail(Code::kInternal, "no handler for {}", request.target);
+      return Fail(Code::kUnimplemented, "{} is not supported", request.target);
   }
+}
+
+Result<std::shared_ptr<ModelVersion>> Api::FindModel(const Route& route) const {
+  const int64_t version = TRY(serve::ParseVersion(route.version));
+  return repository_.Find(route.model, version);
 }
 
 Result<Reply> Api::Ready() const {
@@ -199,9 +214,7 @@ Result<Reply> Api::Metadata(const Route& route) const {
 }
 
 Result<Reply> Api::Config(const Route& route) const {
-  const int64_t version = TRY(serve::ParseVersion(route.version));
-  const auto model = TRY(repository_.Find(route.model, version));
-  return JsonReply(model->spec().config_json);
+  return JsonReply(TRY(FindModel(route))->spec().config_json);
 }
 
 Result<Reply> Api::Statistics(const Route& route) const {
@@ -225,9 +238,8 @@ Result<Reply> Api::Statistics(const Route& route) const {
 Result<Reply> Api::Index(const Route&, const Request& request) const {
   bool only_ready = false;
   if (!request.body.empty()) {
-    const std::string body = TRY(PaddedBody(request));
     JsonDocument document;
-    const JsonElement root = TRY(document.Parse(body));
+    const JsonElement root = TRY(document.Parse(request.body));
     if (auto ready = FindMember(root, "ready")) {
       auto value = AsBool(*ready);
       if (!value) return UnableToParse("ready", value.error());
@@ -254,9 +266,8 @@ void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done)
   serve::LoadOverrides overrides;
   const auto parse = [&]() -> Status {
     if (request.body.empty()) return {};
-    const std::string body = TRY(PaddedBody(request));
     JsonDocument document;
-    const JsonElement root = TRY(document.Parse(body));
+    const JsonElement root = TRY(document.Parse(request.body));
     const auto parameters = FindMember(root, "parameters");
     if (!parameters) return {};
     auto object = AsObject(*parameters);
@@ -289,59 +300,6 @@ void Api::LoadOrUnload(const Route& route, const Request& request, ReplyFn done)
     repository_.Load(route.model, std::move(overrides), std::move(reply));
   else
     repository_.Unload(route.model, std::move(reply));
-}
-
-void Api::Infer(const Route& route, Request request, ReplyFn done) {
-  // What the answer needs of the request, kept while the model runs.
-  struct Call {
-    std::shared_ptr<ModelVersion> model;
-    ParsedInfer parsed;
-    std::string accept_encoding;
-    std::shared_ptr<void> lease;
-    ReplyFn done;
-  };
-  auto call = std::make_shared<Call>();
-  call->done = std::move(done);
-  call->accept_encoding = request.Header("Accept-Encoding");
-  call->lease = request.lease;
-  const auto prepare = [&]() -> Status {
-    const int64_t version = TRY(serve::ParseVersion(route.version));
-    call->model = TRY(repository_.Find(route.model, version));
-    const Encoding encoding = TRY(ParseContentEncoding(request.Header("Content-Encoding")));
-    if (encoding != Encoding::kIdentity)
-      request.body = TRY(Decompress(request.body, encoding, limits_.max_input_size));
-    if (request.body.capacity() < request.body.size() + kBodyPadding)
-      request.body.reserve(request.body.size() + kBodyPadding);
-    call->parsed =
-        TRY(ParseInfer(call->model->spec(), request.body,
-                       request.Header("Inference-Header-Content-Length"), limits_.max_input_size));
-    return {};
-  };
-  if (const Status status = prepare(); !status) {
-    Reply reply = ErrorReply(status.error());
-    if (status.error().message == "Unsupported compression type")
-      reply.headers.emplace_back("Accept-Encoding", "gzip, deflate");
-    return call->done(std::move(reply));
-  }
-  serve::InferRequest infer = std::move(call->parsed.request);
-  infer.arrival = request.arrival;
-  infer.cancelled = request.cancelled;
-  request = {};  // the tensors have what they need
-  ModelVersion& model = *call->model;
-  model.Submit(std::move(infer), [call](Result<serve::InferResponse> response) {
-    const auto write = [&]() -> Result<Reply> {
-      if (!response) return Fail(std::move(response).error());
-      Reply reply = TRY(WriteInfer(call->model->spec(), call->parsed, std::move(*response)));
-      CompressReply(call->accept_encoding, reply);
-      return reply;
-    };
-    try {
-      auto reply = write();
-      call->done(reply ? std::move(*reply) : ErrorReply(reply.error()));
-    } catch (const std::bad_alloc&) {
-      call->done(ErrorReply(503, "not enough memory for the reply"));
-    }
-  });
 }
 
 }  // namespace dunlin::http

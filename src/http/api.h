@@ -4,27 +4,34 @@
 
 #include <cstdint>
 
+#include "http/header_pattern.h"
 #include "http/message.h"
 #include "http/route.h"
+#include "serve/metrics_machine.h"
 #include "serve/service.h"
 
 namespace dunlin::http {
 
 class Api {
  public:
-  struct Limits {
-    int64_t max_input_size = int64_t{64} << 20;  // JSON and decompressed bodies
+  struct Options {
+    int64_t max_input_size = int64_t{64} << 20;           // JSON and decompressed bodies
+    std::shared_ptr<const HeaderPattern> forwarded = {};  // null: no headers are
   };
-  Api(const serve::Service& service, Limits limits)
-      : service_(service), repository_(service.repository), limits_(limits) {}
+  Api(const serve::Service& service, Options options)
+      : service_(service), repository_(service.repository), options_(std::move(options)) {}
 
   // `done` is called once, here or on another thread. Never blocks for long. Thread-safe.
-  void Handle(Request request, ReplyFn done);
+  void Handle(Request& request, ReplyFn done);
 
  private:
-  void Dispatch(Request request, ReplyFn done);
-  void Infer(const Route& route, Request request, ReplyFn done);
-  void LoadOrUnload(const Route& route, const Request& request, ReplyFn done);
+  struct Call;
+
+  // api_infer.cc
+  void Infer(const Route& route, const Request& request, ReplyFn done);
+  Status ParseCall(const Request& request, Call& call) const;
+
+  // Answered here and now.
   Result<Reply> Answer(const Route& route, const Request& request) const;
   Result<Reply> Ready() const;
   Result<Reply> ModelReady(const Route& route) const;
@@ -32,12 +39,22 @@ class Api {
   Result<Reply> Config(const Route& route) const;
   Result<Reply> Statistics(const Route& route) const;
   Result<Reply> Index(const Route& route, const Request& request) const;
+  void LoadOrUnload(const Route& route, const Request& request, ReplyFn done);
+  Result<std::shared_ptr<serve::ModelVersion>> FindModel(const Route& route) const;
+  // api_admin.cc
+  Result<Reply> SharedMemory(const Route& route, const Request& request) const;
+  Result<Reply> CudaSharedMemory(const Route& route, const Request& request) const;
+  Result<Reply> V1(const Route& route) const;
+  // api_settings.cc
+  Result<Reply> TraceSetting(const Route& route, const Request& request) const;
+  Result<Reply> Logging(const Request& request) const;
 
   bool Stopping() const { return service_.stopping.load(std::memory_order_relaxed); }
 
   const serve::Service service_;
   serve::Repository& repository_;
-  const Limits limits_;
+  const Options options_;
+  serve::Machine machine_;  // for load reports
 };
 
 }  // namespace dunlin::http

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "http/json_read.h"
+#include "http/json_tensor.h"
 #include "serve/datatype.h"
 #include "serve/wire.h"
 
@@ -18,97 +19,20 @@ using serve::ModelSpec;
 constexpr size_t kMaxRank = 32;
 constexpr uint64_t kMaxTimeoutUs = 366ull * 24 * 3600 * 1000000;  // beyond a year it is none
 
-constexpr std::string_view kShapeMismatch =
-    "Unable to parse 'data': Shape does not match true shape of 'data' field";
-
-// --- JSON data into a tensor ---------------------------------------------------------------------
-
-template <class T>
-Result<T> Number(JsonElement e) {
-  if constexpr (std::is_same_v<T, bool>) {
-    return AsBool(e);
-  } else if constexpr (std::is_floating_point_v<T>) {
-    double v = 0;
-    if (e.get_double().get(v) != simdjson::SUCCESS)
-      return Fail(Code::kInvalidArgument, "attempt to access JSON non-number as double");
-    return T(v);
-  } else if constexpr (std::is_unsigned_v<T>) {
-    const uint64_t v = TRY(AsUnsigned(e));
-    if (v > std::numeric_limits<T>::max())
-      return Fail(Code::kInvalidArgument, "{} is out of range", v);
-    return T(v);
-  } else {
-    int64_t v = 0;
-    if (e.get_int64().get(v) != simdjson::SUCCESS)
-      return Fail(Code::kInvalidArgument,
-                  "attempt to access JSON non-signed-integer as signed-integer");
-    if (v < std::numeric_limits<T>::min() || v > std::numeric_limits<T>::max())
-      return Fail(Code::kInvalidArgument, "{} is out of range", v);
-    return T(v);
-  }
-}
-
-template <class T>
-Status StoreElement(JsonElement e, T& out) {
-  if constexpr (std::is_same_v<T, std::string>) {
-    out = std::string(TRY(AsString(e)));
-  } else {
-    out = TRY(Number<T>(e));
-  }
-  return {};
-}
-
-// Nested or flat, row-major either way. The parser has bounded the depth.
-template <class T>
-Status Fill(simdjson::dom::array array, T* out, int64_t count, int64_t& next) {
-  for (const JsonElement e : array) {
-    if (e.type() == simdjson::dom::element_type::ARRAY) {
-      simdjson::dom::array inner;
-      if (e.get(inner) == simdjson::SUCCESS) TRY(Fill(inner, out, count, next));
-      continue;
-    }
-    if (next >= count) return Fail(Code::kInvalidArgument, "{}", kShapeMismatch);
-    if (Status s = StoreElement(e, out[next++]); !s) return UnableToParse("data", s.error());
-  }
-  return {};
-}
-
-Result<Tensor> TensorFromJson(DType dtype, const Dims& dims, JsonElement data,
-                              const std::string& name, size_t json_bytes) {
-  if (dtype == DType::kF16 || dtype == DType::kBF16)
-    return Fail(Code::kInvalidArgument,
-                "sending {} data via JSON is not supported. Please use the binary data format for "
-                "input '{}'",
-                serve::ProtocolName(dtype), name);
-  auto array = AsArray(data);
-  if (!array) return UnableToParse("data", array.error());
-  // An element takes a character and a comma, so more cannot be there: checked before memory is
-  // taken.
-  const auto count = ElementCount(dims);
-  if (!count || *count > int64_t(json_bytes))
-    return Fail(Code::kInvalidArgument, "{}", kShapeMismatch);
-  Tensor t = TRY(Tensor::Create(dtype, dims));
-  const Status filled = VisitDType(dtype, name, [&]<class T>(TypeTag<T>) -> Status {
-    if constexpr (kIsHalf<T>) {
-      return {};
-    } else {
-      int64_t next = 0;
-      TRY(Fill(*array, t.mut<T>(), *count, next));
-      if (next != *count) return Fail(Code::kInvalidArgument, "{}", kShapeMismatch);
-      return {};
-    }
-  });
-  if (!filled) return Fail(filled.error());
-  return t;
-}
-
 // --- The parts of a request --------------------------------------------------------------------
 
 class Parser {
  public:
-  Parser(const ModelSpec& model, ParsedInfer& out, std::string_view json, std::string_view tail,
-         bool has_tail)
-      : model_(model), out_(out), json_(json), tail_(tail), has_tail_(has_tail) {}
+  Parser(const ModelSpec& model, const serve::SharedMemory& shared_memory, ParsedInfer& out,
+         std::string_view json, std::string_view tail, bool has_tail,
+         std::shared_ptr<const void> owner)
+      : model_(model),
+        shared_memory_(shared_memory),
+        out_(out),
+        json_(json),
+        tail_(tail),
+        has_tail_(has_tail),
+        owner_(std::move(owner)) {}
 
   Status Run() {
     JsonDocument document;
@@ -135,53 +59,36 @@ class Parser {
     for (const auto [key, value] : *object) {
       TRY(serve::CheckParameterName(key));
       if (key == "priority" || key == "timeout") {
-        auto number = AsUnsigned(value);
-        if (!number) return UnableToParse(key, number.error());
+        const uint64_t number = TRY(Unsigned(key, value));
         if (key == "priority")
-          request.priority = *number;
+          request.priority = number;
         else
-          request.timeout = std::chrono::microseconds(std::min(*number, kMaxTimeoutUs));
+          request.timeout = std::chrono::microseconds(std::min(number, kMaxTimeoutUs));
       } else if (key == "binary_data_output") {
-        auto on = AsBool(value);
-        if (!on) return UnableToParse(key, on.error());
-        out_.binary_default = *on;
+        out_.binary_default = TRY(Flag(key, value));
+      } else if (key == "sequence_start" || key == "sequence_end") {
+        request.parameters[std::string(key)] = TRY(Flag(key, value));
+      } else if (key == "sequence_id") {
+        if (!value.is<uint64_t>() && !value.is<std::string_view>())
+          return Fail(Code::kInvalidArgument,
+                      "Unable to parse 'sequence_id': it must be an unsigned integer or a string");
+        TRY(ParseParameter(key, value, request));
       } else {
-        TRY(Custom(std::string(key), value));
+        TRY(ParseParameter(key, value, request));
       }
     }
     return {};
   }
 
-  Status Custom(std::string key, JsonElement value) {
-    auto& slot = out_.request.parameters[key];
-    switch (value.type()) {
-      case simdjson::dom::element_type::BOOL:
-        slot = bool(value.get_bool().value_unsafe());
-        return {};
-      case simdjson::dom::element_type::INT64:
-        slot = value.get_int64().value_unsafe();
-        return {};
-      case simdjson::dom::element_type::UINT64:
-        slot = value.get_uint64().value_unsafe();
-        return {};
-      case simdjson::dom::element_type::DOUBLE:
-        slot = value.get_double().value_unsafe();
-        return {};
-      case simdjson::dom::element_type::STRING:
-        slot = std::string(value.get_string().value_unsafe());
-        return {};
-      default:
-        return Fail(
-            Code::kInvalidArgument,
-            "parameter '{}' has invalid type. It should be either 'int', 'bool', 'double' or "
-            "'string'.",
-            key);
-    }
+  static Result<uint64_t> Unsigned(std::string_view key, JsonElement value) {
+    auto number = AsUnsigned(value);
+    if (!number) return UnableToParse(key, number.error());
+    return number;
   }
-
-  static Status RefuseSharedMemory(JsonElement parameters) {
-    if (!FindMember(parameters, "shared_memory_region")) return {};
-    return Fail(Code::kUnimplemented, "shared memory is not supported");
+  static Result<bool> Flag(std::string_view key, JsonElement value) {
+    auto flag = AsBool(value);
+    if (!flag) return UnableToParse(key, flag.error());
+    return flag;
   }
 
   Status Inputs(JsonElement root) {
@@ -189,52 +96,87 @@ class Parser {
     if (!member) return UnableToParse("inputs", member.error());
     auto array = AsArray(*member);
     if (!array) return UnableToParse("inputs", array.error());
-    for (const JsonElement input : *array) TRY(Input(input));
+    for (const JsonElement input : *array) {
+      if (out_.request.inputs.size() == kMaxTensors)
+        return Fail(Code::kInvalidArgument, "Unable to parse 'inputs': more than {}", kMaxTensors);
+      TRY(Input(input));
+    }
     return {};
   }
 
+  static Result<std::string_view> Text(JsonElement object, std::string_view key) {
+    auto member = Member(object, key);
+    if (!member) return UnableToParse(key, member.error());
+    auto text = AsString(*member);
+    if (!text) return UnableToParse(key, text.error());
+    return text;
+  }
+
   Status Input(JsonElement input) {
-    const auto field = [&](std::string_view key) -> Result<std::string_view> {
-      auto member = Member(input, key);
-      if (!member) return UnableToParse(key, member.error());
-      auto text = AsString(*member);
-      if (!text) return UnableToParse(key, text.error());
-      return text;
-    };
-    const std::string name(TRY(field("name")));
-    const std::string_view type = TRY(field("datatype"));
+    const std::string_view name = TRY(Text(input, "name"));
+    const std::string_view type = TRY(Text(input, "datatype"));
     const DType dtype = serve::FromProtocolName(type);
     if (dtype == DType::kUndefined)
       return Fail(Code::kInvalidArgument,
                   "Unable to parse 'datatype': unknown datatype '{}' for input '{}'", type, name);
     const Dims dims = TRY(Shape(input));
     std::optional<uint64_t> binary;
+    std::optional<serve::SharedMemoryRange> range;
     if (auto parameters = FindMember(input, "parameters")) {
-      if (auto object = AsObject(*parameters); !object)
-        return UnableToParse("parameters", object.error());
-      TRY(RefuseSharedMemory(*parameters));
-      if (auto size = FindMember(*parameters, "binary_data_size")) {
-        auto number = AsUnsigned(*size);
-        if (!number) return UnableToParse("binary_data_size", number.error());
-        binary = *number;
-      }
+      auto object = AsObject(*parameters);
+      if (!object) return UnableToParse("parameters", object.error());
+      for (const auto [key, value] : *object)
+        if (key == "binary_data_size") binary = TRY(Unsigned(key, value));
+      range = TRY(Range(*object));
     }
     Tensor tensor;
-    if (binary) {
-      tensor = TRY(Binary(name, dtype, dims, *binary));
-    } else {
-      const auto data = FindMember(input, "data");
-      if (!data && ElementCount(dims) == 0) {
-        tensor = TRY(Tensor::Create(dtype, dims));
-      } else if (!data) {
+    if (range) {
+      if (binary)
         return Fail(Code::kInvalidArgument,
-                    "Unable to parse 'data': attempt to access non-existing object member 'data'");
-      } else {
-        tensor = TRY(TensorFromJson(dtype, dims, *data, name, json_.size()));
+                    "must not specify 'binary_data_size' when using shared memory for input '{}'",
+                    name);
+      const auto span = TRY(shared_memory_.Pin(*range));
+      tensor =
+          TRY(serve::ReadSharedMemory({out_.request.id, name, model_.name}, dtype, dims, span));
+    } else if (binary) {
+      tensor = TRY(Binary(name, dtype, dims, *binary));
+    } else if (const auto data = FindMember(input, "data")) {
+      tensor = TRY(TensorFromJson(dtype, dims, *data, name, json_.size()));
+    } else if (ElementCount(dims) == 0) {
+      tensor = TRY(Tensor::Create(dtype, dims));
+    } else {
+      return Fail(Code::kInvalidArgument,
+                  "Unable to parse 'data': attempt to access non-existing object member 'data'");
+    }
+    out_.request.inputs.push_back({std::string(name), std::move(tensor)});
+    return {};
+  }
+
+  // The shared memory that the parameters of an input or output name, if they do.
+  static Result<std::optional<serve::SharedMemoryRange>> Range(simdjson::dom::object parameters) {
+    std::optional<serve::SharedMemoryRange> range;
+    std::optional<uint64_t> byte_size;
+    uint64_t offset = 0;
+    for (const auto [key, value] : parameters) {
+      if (key == "shared_memory_region") {
+        auto text = AsString(value);
+        if (!text) return UnableToParse(key, text.error());
+        range.emplace().region = *text;
+      } else if (key == "shared_memory_offset") {
+        offset = TRY(Unsigned(key, value));
+      } else if (key == "shared_memory_byte_size") {
+        byte_size = TRY(Unsigned(key, value));
       }
     }
-    out_.request.inputs.push_back({name, std::move(tensor)});
-    return {};
+    if (!range) return range;
+    if (!byte_size)
+      return Fail(
+          Code::kInvalidArgument,
+          "Unable to parse 'shared_memory_byte_size': attempt to access non-existing object "
+          "member 'shared_memory_byte_size'");
+    range->offset = offset;
+    range->byte_size = *byte_size;
+    return range;
   }
 
   Result<Dims> Shape(JsonElement input) {
@@ -258,7 +200,7 @@ class Parser {
     return dims;
   }
 
-  Result<Tensor> Binary(const std::string& name, DType dtype, const Dims& dims, uint64_t size) {
+  Result<Tensor> Binary(std::string_view name, DType dtype, const Dims& dims, uint64_t size) {
     if (!has_tail_)
       return Fail(Code::kInvalidArgument,
                   "must specify valid 'Infer-Header-Content-Length' in request header and "
@@ -269,48 +211,59 @@ class Parser {
                   name, size - tail_.size(), model_.name);
     const std::string_view bytes = tail_.substr(0, size);
     tail_.remove_prefix(size);
-    return serve::InputFromBytes({out_.request.id, name, model_.name}, dtype, dims, bytes);
+    return serve::InputFromBytes({out_.request.id, name, model_.name}, dtype, dims, bytes, owner_);
   }
 
   Status Outputs(JsonElement element) {
     auto array = AsArray(element);
     if (!array) return UnableToParse("outputs", array.error());
     for (const JsonElement output : *array) {
-      auto member = Member(output, "name");
-      if (!member) return UnableToParse("name", member.error());
-      auto text = AsString(*member);
-      if (!text) return UnableToParse("name", text.error());
+      if (out_.forms.size() == kMaxTensors)
+        return Fail(Code::kInvalidArgument, "Unable to parse 'outputs': more than {}", kMaxTensors);
+      const std::string_view name = TRY(Text(output, "name"));
       OutputForm form;
-      if (auto parameters = FindMember(output, "parameters")) {
-        if (auto object = AsObject(*parameters); !object)
-          return UnableToParse("parameters", object.error());
-        TRY(RefuseSharedMemory(*parameters));
-        if (auto binary = FindMember(*parameters, "binary_data")) {
-          auto on = AsBool(*binary);
-          if (!on) return UnableToParse("binary_data", on.error());
-          form.binary = *on;
-        }
-        if (auto classes = FindMember(*parameters, "classification")) {
-          auto number = AsUnsigned(*classes);
-          if (!number) return UnableToParse("classification", number.error());
-          form.classes = *number;
-        }
-      }
-      out_.request.outputs.emplace_back(*text);
-      out_.forms[std::string(*text)] = form;
+      if (auto parameters = FindMember(output, "parameters"))
+        form = TRY(ParseForm(name, *parameters));
+      out_.request.outputs.emplace_back(name);
+      out_.forms.emplace_back(name, std::move(form));
     }
     return {};
   }
 
+  Result<OutputForm> ParseForm(std::string_view name, JsonElement parameters) {
+    auto object = AsObject(parameters);
+    if (!object) return UnableToParse("parameters", object.error());
+    OutputForm form;
+    for (const auto [key, value] : *object) {
+      if (key == "binary_data")
+        form.binary = TRY(Flag(key, value));
+      else if (key == "classification")
+        form.classes = TRY(Unsigned(key, value));
+    }
+    if (auto range = TRY(Range(*object))) {
+      if (form.classes > 0)
+        return Fail(Code::kInvalidArgument,
+                    "shared memory can't be set in 'parameters' for output '{}' with "
+                    "'classification'",
+                    name);
+      form.span = TRY(shared_memory_.Pin(*range));
+      form.range = std::move(*range);
+    }
+    return form;
+  }
+
   const ModelSpec& model_;
+  const serve::SharedMemory& shared_memory_;
   ParsedInfer& out_;
   const std::string_view json_;
   std::string_view tail_;  // binary data not yet used
   const bool has_tail_;    // the request says where its JSON ends
+  const std::shared_ptr<const void> owner_;
 };
 
 // The whole body is the one input of the model.
-Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body) {
+Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body,
+                             std::shared_ptr<const void> owner) {
   const auto refuse = [&](std::string_view why) {
     return Fail(Code::kInvalidArgument,
                 "raw binary request for model '{}' is not possible: the model {}", model.name, why);
@@ -356,16 +309,18 @@ Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body) {
     element.append(reinterpret_cast<const char*>(&n), sizeof n).append(body);
     bytes = element;
   }
-  Tensor t = TRY(serve::InputFromBytes({{}, input.name, model.name}, input.dtype, dims, bytes));
+  Tensor t = TRY(serve::InputFromBytes({{}, input.name, model.name}, input.dtype, dims, bytes,
+                                       input.dtype == DType::kString ? nullptr : owner));
   parsed.request.inputs.push_back({input.name, std::move(t)});
   return parsed;
 }
 
 }  // namespace
 
-Result<ParsedInfer> ParseInfer(const ModelSpec& model, std::string_view body,
-                               std::string_view header_length, int64_t max_json_bytes) {
-  std::string_view json = body, tail;
+Result<ParsedInfer> ParseInfer(const ModelSpec& model, const InferBody& body,
+                               const serve::SharedMemory& shared_memory, int64_t max_json_bytes) {
+  std::string_view json = body.bytes, tail;
+  const std::string_view header_length = body.header_length;
   if (!header_length.empty()) {
     int64_t length = 0;
     const char* end = header_length.data() + header_length.size();
@@ -376,21 +331,21 @@ Result<ParsedInfer> ParseInfer(const ModelSpec& model, std::string_view body,
       return Fail(Code::kInvalidArgument,
                   "Unable to parse Inference-Header-Content-Length, got: {}", header_length);
     }
-    if (length < 0 || uint64_t(length) > body.size())
+    if (length < 0 || uint64_t(length) > json.size())
       return Fail(Code::kInvalidArgument,
-                  "inference header size should be in range (0, {}), got: {}", body.size(),
+                  "inference header size should be in range (0, {}), got: {}", json.size(),
                   header_length);
-    if (length == 0) return ParseRaw(model, body);
-    json = body.substr(0, size_t(length));
-    tail = body.substr(size_t(length));
+    if (length == 0) return ParseRaw(model, body.bytes, body.owner);
+    json = body.bytes.substr(0, size_t(length));
+    tail = body.bytes.substr(size_t(length));
   }
   if (int64_t(json.size()) > max_json_bytes)
     return Fail(Code::kInvalidArgument,
                 "request JSON size of {} bytes exceeds the maximum allowed input size of {} bytes. "
                 "Use --http-max-input-size to increase the limit.",
                 json.size(), max_json_bytes);
-  ParsedInfer parsed;
-  TRY(Parser(model, parsed, json, tail, !header_length.empty()).Run());
+  Result<ParsedInfer> parsed;
+  TRY(Parser(model, shared_memory, *parsed, json, tail, !header_length.empty(), body.owner).Run());
   return parsed;
 }
 

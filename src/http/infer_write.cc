@@ -1,9 +1,9 @@
 #include "http/infer_write.h"
 
 #include <fmt/format.h>
-#include <simdjson.h>
 
 #include "base/json_writer.h"
+#include "http/json_tensor.h"
 #include "serve/classify.h"
 #include "serve/datatype.h"
 #include "serve/wire.h"
@@ -11,33 +11,11 @@
 namespace dunlin::http {
 namespace {
 
-Status WriteData(JsonWriter& json, const std::string& name, const Tensor& t) {
-  if (t.dtype() == DType::kF16 || t.dtype() == DType::kBF16)
-    return Fail(Code::kInvalidArgument,
-                "sending {} data via JSON is not supported. Please use the binary data format for "
-                "output '{}'",
-                serve::ProtocolName(t.dtype()), name);
-  json.BeginArray();
-  TRY(VisitDType(t.dtype(), name, [&]<class T>(TypeTag<T>) -> Status {
-    for (const T& v : t.values<T>()) {
-      if constexpr (std::is_same_v<T, std::string>) {
-        if (!simdjson::validate_utf8(v.data(), v.size()))
-          return Fail(
-              Code::kInvalidArgument,
-              "output '{}' holds bytes that are not UTF-8, which JSON cannot carry. Please use "
-              "the binary data format for output '{}'",
-              name, name);
-        json.String(v);
-      } else if constexpr (std::is_same_v<T, bool>) {
-        json.Bool(v);
-      } else if constexpr (!kIsHalf<T>) {
-        json.Number(v);
-      }
-    }
-    return {};
-  }));
-  json.End();
-  return {};
+void WriteParameter(JsonWriter& json, bool value) { json.Bool(value); }
+void WriteParameter(JsonWriter& json, const std::string& value) { json.String(value); }
+template <class T>
+void WriteParameter(JsonWriter& json, T value) {
+  json.Number(value);
 }
 
 // The raw bytes as a tensor whose memory lives until the reply is sent.
@@ -58,22 +36,37 @@ Result<Reply> WriteInfer(const serve::ModelSpec& model, const ParsedInfer& parse
   if (!response.id.empty()) json.Key("id").String(response.id);
   json.Key("model_name").String(response.model);
   json.Key("model_version").String(std::to_string(response.version));
+  if (!response.parameters.empty()) {
+    json.Key("parameters").BeginObject();
+    for (const auto& [name, value] : response.parameters) {
+      json.Key(name);
+      std::visit([&](const auto& v) { WriteParameter(json, v); }, value);
+    }
+    json.End();
+  }
   json.Key("outputs").BeginArray();
   size_t binary_bytes = 0;
   for (NamedTensor& output : response.outputs) {
-    const OutputForm form = parsed.FormOf(output.name);
-    const serve::TensorSpec* spec = model.FindOutput(output.name);
+    const OutputForm* const form = parsed.FormOf(output.name);
     Tensor tensor = std::move(output.tensor);
-    if (form.classes > 0)
-      tensor = TRY(serve::Classify(tensor, form.classes, model.max_batch_size > 0,
+    if (form != nullptr && form->classes > 0) {
+      const serve::TensorSpec* spec = model.FindOutput(output.name);
+      tensor = TRY(serve::Classify(tensor, form->classes, model.max_batch_size > 0,
                                    spec ? spec->labels : std::vector<std::string>()));
+    }
     json.BeginObject();
     json.Key("name").String(output.name);
     json.Key("datatype").String(serve::ProtocolName(tensor.dtype()));
     json.Key("shape").BeginArray();
     for (const int64_t d : tensor.dims()) json.Number(d);
     json.End();
-    if (form.binary) {
+    if (form != nullptr && form->span.region) {
+      const size_t bytes = TRY(serve::WriteSharedMemory(form->span, output.name, tensor));
+      json.Key("parameters").BeginObject();
+      json.Key("shared_memory_region").String(form->range.region);
+      if (form->range.offset > 0) json.Key("shared_memory_offset").Number(form->range.offset);
+      json.Key("shared_memory_byte_size").Number(bytes).End();
+    } else if (form != nullptr ? form->binary : parsed.binary_default) {
       Tensor raw = TRY(RawBytes(tensor));
       json.Key("parameters").BeginObject().Key("binary_data_size").Number(raw.bytes()).End();
       binary_bytes += size_t(raw.bytes());

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "http/infer_parse.h"
+#include "http/message.h"
 
 namespace dunlin::http {
 namespace {
@@ -17,17 +18,29 @@ Result<T> As(simdjson::simdjson_result<T> r, std::string_view name) {
 }  // namespace
 
 Result<JsonElement> JsonDocument::Parse(std::string_view text) {
-  if (const auto e = parser_.allocate(std::max<size_t>(text.size(), 1), kMaxJsonDepth);
-      e != simdjson::SUCCESS)
-    return Fail(Code::kResourceExhausted, "not enough memory to parse {} bytes of JSON",
-                text.size());
+  // What a parser keeps is several times the text.
+  constexpr size_t kSmallBytes = 64 << 10;
+  thread_local simdjson::dom::parser small;
+  simdjson::dom::parser& parser = text.size() <= kSmallBytes ? small : large_.emplace();
+  const size_t needed = text.size() <= kSmallBytes ? kSmallBytes : text.size();
+  if (parser.capacity() < needed) {
+    if (parser.allocate(needed, kMaxJsonDepth) != simdjson::SUCCESS)
+      return Fail(Code::kResourceExhausted, "not enough memory to parse {} bytes of JSON",
+                  text.size());
+  }
   JsonElement root;
   // The caller has made sure of the padding, so nothing is copied.
-  const auto error = parser_.parse(text.data(), text.size(), false).get(root);
+  const auto error = parser.parse(text.data(), text.size(), false).get(root);
   if (error != simdjson::SUCCESS)
     return Fail(error == simdjson::MEMALLOC ? Code::kResourceExhausted : Code::kInvalidArgument,
                 "failed to parse the request JSON buffer: {}", simdjson::error_message(error));
   return root;
+}
+
+Result<JsonElement> JsonDocument::ParseCopy(std::string_view text) {
+  copy_.reserve(text.size() + kBodyPadding);
+  copy_ = text;
+  return Parse(copy_);
 }
 
 std::optional<JsonElement> FindMember(JsonElement object, std::string_view key) {

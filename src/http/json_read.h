@@ -13,15 +13,19 @@ namespace dunlin::http {
 
 using JsonElement = simdjson::dom::element;
 
-// One document. Elements live as long as the JsonDocument.
+// One document. Elements live as long as the JsonDocument. One at a time per thread: small ones use
+// memory that stays with it.
 class JsonDocument {
  public:
   // Needs kBodyPadding readable bytes behind `text`. kInvalidArgument for what is not JSON or nests
   // too deeply.
   Result<JsonElement> Parse(std::string_view text);
+  // The same for a text that has no such bytes: it is copied.
+  Result<JsonElement> ParseCopy(std::string_view text);
 
  private:
-  simdjson::dom::parser parser_;
+  std::optional<simdjson::dom::parser> large_;
+  std::string copy_;
 };
 
 // "attempt to access non-existing object member 'x'" when `object` has none.

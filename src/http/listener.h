@@ -11,6 +11,13 @@
 #include "base/result.h"
 #include "http/message.h"
 
+namespace dunlin {
+class TlsServer;
+}
+namespace dunlin::serve {
+class AccessLog;
+}
+
 namespace dunlin::http {
 
 struct ListenerOptions {
@@ -24,14 +31,16 @@ struct ListenerOptions {
   int64_t max_inflight_size = int64_t{2} << 30;
   int max_connections = 4096;
   std::chrono::milliseconds idle_timeout{75000};
-  std::chrono::milliseconds read_timeout{30000};
+  std::chrono::milliseconds read_timeout{30000};  // of a head, also of a TLS handshake
+  std::shared_ptr<const TlsServer> tls;           // null: plain HTTP
+  serve::AccessLog* access_log = nullptr;         // outlives the listener; null: none
 };
 
 class Listener {
  public:
   // Gets a request on an I/O thread, which it must not block; calls the ReplyFn once, on any
-  // thread.
-  using Handler = std::function<void(Request, ReplyFn)>;
+  // thread. Cheapest during the call: such a reply is written at once.
+  using Handler = std::function<void(Request&, ReplyFn)>;
 
   // kUnavailable when the address cannot be had.
   static Result<std::unique_ptr<Listener>> Start(const ListenerOptions& options, Handler handler);
@@ -49,8 +58,8 @@ class Listener {
   struct Impl;
 
  private:
-  explicit Listener(std::shared_ptr<Impl> impl);
-  std::shared_ptr<Impl> impl_;
+  explicit Listener(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace dunlin::http

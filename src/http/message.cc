@@ -59,11 +59,16 @@ std::string_view ReasonPhrase(int status) {
   }
 }
 
-Reply ErrorReply(int status, std::string_view message) {
+Reply JsonReply(std::string json) {
   Reply reply;
-  reply.status = status;
   reply.content_type = "application/json";
-  reply.body = JsonWriter().BeginObject().Key("error").String(message).End().Take();
+  reply.body = std::move(json);
+  return reply;
+}
+
+Reply ErrorReply(int status, std::string_view message) {
+  Reply reply = JsonReply(JsonWriter().BeginObject().Key("error").String(message).End().Take());
+  reply.status = status;
   return reply;
 }
 

@@ -17,21 +17,36 @@ enum class Endpoint : unsigned char {
   kModelStats,
   kAllStats,
   kInfer,
+  kGenerate,
+  kGenerateStream,
   kIndex,
   kLoad,
   kUnload,
-  kUnsupported,  // a route of the protocol that is not served: `what` names it
+  kSharedMemoryStatus,
+  kSharedMemoryRegister,
+  kSharedMemoryUnregister,
+  kCudaSharedMemory,
+  kTraceSetting,
+  kLogging,
+  // TensorFlow Serving's and KServe's first protocol.
+  kV1Models,
+  kV1Model,
+  kV1Metadata,
+  kV1Predict,
+  kV1Other,  // :classify, :regress
 };
 
 struct Route {
   Endpoint endpoint = Endpoint::kNotFound;
   bool method_allowed = true;
-  std::string model;        // percent-decoded
-  std::string version;      // digits, or ""
-  std::string repository;   // "" unless the path names one
-  std::string_view what{};  // for kUnsupported
+  std::string model;       // percent-decoded
+  std::string version;     // digits, or ""
+  std::string label;       // of a version, percent-decoded; v1 only
+  std::string repository;  // "" unless the path names one
+  std::string region;      // of shared memory, percent-decoded; "" all
 };
 
+// HEAD is allowed wherever GET is.
 Route ParseRoute(std::string_view method, std::string_view target);
 
 // %41 → A. A '%' that is not followed by two hex digits stays as it is.

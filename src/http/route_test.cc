@@ -28,17 +28,36 @@ TEST(Route, KnowsEveryPathOfTheProtocol) {
       {"POST", "/v2/repository/index", Endpoint::kIndex},
       {"POST", "/v2/repository/models/m/load", Endpoint::kLoad, "m"},
       {"POST", "/v2/repository/models/m/unload", Endpoint::kUnload, "m"},
-      {"POST", "/v2/models/m/generate", Endpoint::kUnsupported, "m"},
-      {"GET", "/v2/systemsharedmemory/status", Endpoint::kUnsupported},
-      {"POST", "/v2/cudasharedmemory/region/r/register", Endpoint::kUnsupported},
-      {"GET", "/v2/trace/setting", Endpoint::kUnsupported},
-      {"GET", "/v2/logging", Endpoint::kUnsupported},
+      {"POST", "/v2/models/m/generate", Endpoint::kGenerate, "m"},
+      {"POST", "/v2/models/m/versions/2/generate_stream", Endpoint::kGenerateStream, "m", "2"},
+      {"GET", "/v2/systemsharedmemory/status", Endpoint::kSharedMemoryStatus},
+      {"GET", "/v2/systemsharedmemory/region/r/status", Endpoint::kSharedMemoryStatus},
+      {"POST", "/v2/systemsharedmemory/region/r/register", Endpoint::kSharedMemoryRegister},
+      {"POST", "/v2/systemsharedmemory/unregister", Endpoint::kSharedMemoryUnregister},
+      {"POST", "/v2/cudasharedmemory/region/r/register", Endpoint::kCudaSharedMemory},
+      {"GET", "/v2/trace/setting", Endpoint::kTraceSetting},
+      {"POST", "/v2/models/m/trace/setting", Endpoint::kTraceSetting, "m"},
+      {"GET", "/v2/logging", Endpoint::kLogging},
+      {"HEAD", "/v2/health/live", Endpoint::kLive},
+      {"GET", "/v1/models", Endpoint::kV1Models},
+      {"GET", "/v1/models/m", Endpoint::kV1Model, "m"},
+      {"GET", "/v1/models/m/versions/2", Endpoint::kV1Model, "m", "2"},
+      {"GET", "/v1/models/m/metadata", Endpoint::kV1Metadata, "m"},
+      {"GET", "/v1/models/m/versions/2/metadata", Endpoint::kV1Metadata, "m", "2"},
+      {"POST", "/v1/models/m:predict", Endpoint::kV1Predict, "m"},
+      {"POST", "/v1/models/a:b:predict", Endpoint::kV1Predict, "a:b"},
+      {"POST", "/v1/models/m/versions/7:predict", Endpoint::kV1Predict, "m", "7"},
+      {"POST", "/v1/models/m:classify", Endpoint::kV1Other, "m"},
+      {"POST", "/v1/models/m:explain", Endpoint::kNotFound},
+      {"POST", "/v1/models/m/versions/x:predict", Endpoint::kNotFound},
+      {"GET", "/v2/systemsharedmemory/other", Endpoint::kNotFound},
+      {"GET", "/v2/systemsharedmemory/regions/r/status", Endpoint::kNotFound},
       {"GET", "/", Endpoint::kNotFound},
       {"GET", "", Endpoint::kNotFound},
       {"GET", "v2", Endpoint::kNotFound},
       {"GET", "/v2/", Endpoint::kNotFound},
       {"GET", "/v2//models/m", Endpoint::kNotFound},
-      {"GET", "/v1/models/m", Endpoint::kNotFound},
+      {"GET", "/v1", Endpoint::kNotFound},
       {"GET", "/v2/models", Endpoint::kNotFound},
       {"GET", "/v2/models/m/versions/x", Endpoint::kNotFound, "m"},
       {"GET", "/v2/models/m/versions", Endpoint::kNotFound, "m"},
@@ -51,7 +70,9 @@ TEST(Route, KnowsEveryPathOfTheProtocol) {
     EXPECT_EQ(r.endpoint, row.endpoint) << row.target;
     EXPECT_TRUE(r.method_allowed || r.endpoint == Endpoint::kNotFound) << row.target;
     EXPECT_EQ(r.version, row.version) << row.target;
-    if (r.endpoint != Endpoint::kNotFound) EXPECT_EQ(r.model, row.model) << row.target;
+    if (r.endpoint != Endpoint::kNotFound) {
+      EXPECT_EQ(r.model, row.model) << row.target;
+    }
   }
 }
 
@@ -61,7 +82,11 @@ TEST(Route, WrongMethodsAreKnownAsSuch) {
   for (const char* target : {"/v2/models/m/infer", "/v2/repository/index",
                              "/v2/repository/models/m/load", "/v2/repository/r/models/m/unload"})
     EXPECT_FALSE(ParseRoute("GET", target).method_allowed) << target;
+  EXPECT_FALSE(ParseRoute("GET", "/v1/models/m:predict").method_allowed);
+  EXPECT_FALSE(ParseRoute("POST", "/v2/systemsharedmemory/status").method_allowed);
   EXPECT_EQ(ParseRoute("POST", "/v2/repository/r/index").repository, "r");
+  EXPECT_EQ(ParseRoute("GET", "/v2/systemsharedmemory/region/a%2Fb/status").region, "a/b");
+  EXPECT_EQ(ParseRoute("POST", "/v1/models/m/labels/canary:predict").label, "canary");
 }
 
 TEST(Route, PercentDecodingLeavesBrokenEscapesAlone) {

@@ -54,6 +54,7 @@ void Observability::Reload() {
   report("log file", log::ReopenFile());
   report("access log", access_log->Reopen());
   report("access policy", access->Reload());
+  for (TlsServer* server : tls) report("TLS files", server->Reload());
   log::Info("reloaded");
 }
 

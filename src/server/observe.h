@@ -3,8 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
+#include "base/tls.h"
 #include "serve/access.h"
 #include "serve/access_log.h"
 #include "serve/metrics.h"
@@ -25,6 +27,9 @@ struct Observability {
   // SIGHUP: logs are opened again, tokens and identities read again. Failures are logged, and what
   // was in force stays so.
   void Reload();
+
+  // Whose files are read again as well; not owned.
+  std::vector<TlsServer*> tls;
 };
 
 }  // namespace dunlin::server

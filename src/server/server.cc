@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/thread_pool.h"
+#include "base/tls.h"
 #include "grpc/server.h"
 #include "http/api.h"
 #include "http/listener.h"
@@ -155,7 +156,27 @@ Result<serve::RepositoryOptions> RepositoryOptionsOf(const ServerOptions& o) {
   return r;
 }
 
-Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api) {
+Result<Api::Options> ApiOptionsOf(const ServerOptions& o) {
+  return Api::Options{.max_input_size = o.http_max_input_size,
+                      .forwarded = TRY(http::HeaderPattern::Create(o.http_header_forward_pattern))};
+}
+
+// Null: plain HTTP.
+Result<std::shared_ptr<TlsServer>> HttpTls(const ServerOptions& o) {
+  if (o.http_ssl_cert_file.empty() != o.http_ssl_key_file.empty())
+    return Fail(Code::kInvalidArgument, "--http-ssl-cert-file and --http-ssl-key-file go together");
+  if (o.http_ssl_cert_file.empty()) {
+    if (o.http_ssl_client_ca_file.empty()) return nullptr;
+    return Fail(Code::kInvalidArgument, "--http-ssl-client-ca-file needs --http-ssl-cert-file");
+  }
+  return TRY(TlsServer::Create({.certificate = o.http_ssl_cert_file,
+                                .key = o.http_ssl_key_file,
+                                .client_ca = o.http_ssl_client_ca_file,
+                                .require_client = !o.http_ssl_client_ca_file.empty()}));
+}
+
+Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api,
+                                            Observability& observability) {
   ListenerOptions l;
   l.name = "http";
   l.address = o.http_address;
@@ -168,9 +189,13 @@ Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api) {
   l.max_connections = o.http_max_connections;
   l.idle_timeout = seconds(o.http_idle_timeout_secs);
   l.read_timeout = seconds(o.http_read_timeout_secs);
-  return Listener::Start(l, [&api](Request request, ReplyFn done) {
-    api.Handle(std::move(request), std::move(done));
-  });
+  l.access_log = observability.access_log.get();
+  if (const auto tls = TRY(HttpTls(o))) {
+    observability.tls.push_back(tls.get());
+    l.tls = tls;
+  }
+  return Listener::Start(
+      l, [&api](Request& request, ReplyFn done) { api.Handle(request, std::move(done)); });
 }
 
 Result<std::shared_ptr<const TlsServer>> GrpcTls(const ServerOptions& o) {
@@ -220,7 +245,7 @@ Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o,
   l.idle_timeout = seconds(o.http_idle_timeout_secs);
   l.read_timeout = seconds(o.http_read_timeout_secs);
   return Listener::Start(l, [&metrics = *observability.metrics, &access = *observability.access](
-                                const Request& request, const ReplyFn& done) {
+                                Request& request, const ReplyFn& done) {
     if (request.target.substr(0, request.target.find('?')) != "/metrics")
       return done(ErrorReply(404, "Not Found"));
     if (request.method != "GET") return done(ErrorReply(405, "Method Not Allowed"));
@@ -323,13 +348,13 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
                                .access = *observability.access,
                                .access_log = *observability.access_log,
                                .stopping = stopping};
-  Api api(service, {.max_input_size = options.http_max_input_size});
+  Api api(service, TRY(ApiOptionsOf(options)));
   std::unique_ptr<Listener> http, metrics_page;
   std::unique_ptr<grpc::Server> grpc;
   BoundPorts ports;
   // Ports open before models load, so that probes see a process that lives and is not ready.
   if (options.allow_http) {
-    http = TRY(StartHttp(options, api));
+    http = TRY(StartHttp(options, api, observability));
     ports.http = http->port();
     log::Info("http listening", {{"address", options.http_address}, {"port", ports.http}});
   }
@@ -348,7 +373,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
   auto loading = std::async(std::launch::async, [&repository] { return repository.Start(); });
   bool stop = false;
   while (loading.wait_for(seconds(0)) != std::future_status::ready && !stop)
-    stop = SignalWithin(milliseconds(20), observability);
+    stop = SignalWithin(milliseconds(2), observability);
   if (!stop) {
     if (Status loaded = loading.get(); !loaded) {
       if (options.exit_on_error) {

@@ -85,6 +85,11 @@ struct ServerOptions {
   int http_idle_timeout_secs = 75;  // a keep-alive connection with nothing to say
   int http_read_timeout_secs = 30;  // a request's headers; also the longest gap inside a body
 
+  // HTTPS: PEM files, certificate and key or neither; with a client CA, clients must have a
+  // certificate it signed. Read again on SIGHUP.
+  std::string http_ssl_cert_file, http_ssl_key_file, http_ssl_client_ca_file;
+  std::string http_header_forward_pattern;  // RE2, whatever the case; empty: no headers
+
   // Metrics, in Triton's terms; see docs/serving/observability.md.
   std::vector<std::string> metrics_config;
   int metrics_interval_ms = 2000;

@@ -206,9 +206,6 @@ class Routes(Case):
         self.assertEqual(self.get("/v2/other", 404), {"error": "Not Found"})
         self.assertError(self.server.ask("POST", "/v2/health/live"), 405, "Method Not Allowed")
         self.assertError(self.server.ask("GET", "/v2/models/double/infer"), 405, "Method Not Allowed")
-        self.assertError(self.server.ask("POST", "/v2/models/double/generate"), 501, "generate is not supported")
-        self.assertError(self.server.ask("GET", "/v2/systemsharedmemory/status"), 501, "not supported")
-        self.assertError(self.server.ask("GET", "/v2/logging"), 501, "not supported")
 
     def test_repository_routes(self):
         index = json.loads(self.server.ask("POST", "/v2/repository/index")[2])
