@@ -3,8 +3,8 @@
 #include <limits>
 #include <type_traits>
 
-#include "http/base64.h"
 #include "serve/datatype.h"
+#include "serve/wire.h"
 
 namespace dunlin::http {
 namespace {
@@ -43,7 +43,7 @@ Status StoreElement(JsonElement e, T& out) {
     // TensorFlow Serving's way to write bytes: {"b64": "…"}.
     const auto encoded = FindMember(e, "b64");
     const std::string_view text = TRY(AsString(encoded ? *encoded : e));
-    out = encoded ? TRY(Base64Decode(text)) : std::string(text);
+    out = encoded ? TRY(serve::DecodeBase64(text)) : std::string(text);
   } else {
     out = TRY(Number<T>(e));
   }
