@@ -72,6 +72,10 @@ Reply ErrorReply(int status, std::string_view message) {
   return reply;
 }
 
-Reply ErrorReply(const Error& error) { return ErrorReply(HttpStatus(error.code), error.message); }
+Reply ErrorReply(const Error& error) {
+  Reply reply = ErrorReply(HttpStatus(error.code), error.message);
+  if (reply.status == 401) reply.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return reply;
+}
 
 }  // namespace dunlin::http
