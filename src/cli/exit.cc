@@ -17,6 +17,7 @@ Exit ExitFor(Stage stage, Code code) {
     case Stage::kRun:
       return code == Code::kInvalidArgument ? Exit::kInput : Exit::kFailure;
     case Stage::kSetup:
+      if (code == Code::kUnavailable) return Exit::kServer;  // a host that nobody knows
       // What the command line names is not there, or is not what it should be.
       return code == Code::kInvalidArgument || code == Code::kNotFound ? Exit::kUsage
                                                                        : Exit::kFailure;

@@ -53,11 +53,17 @@ std::string Ok(const std::string& body, const std::string& headers = "") {
                      body);
 }
 
+serve::InferCall Call() {
+  serve::InferCall call;
+  call.model = "m";
+  return call;
+}
+
 std::string InferError(const std::string& answer) {
   Canned server({answer});
   auto client = Client::Connect(server.url());
   EXPECT_TRUE(client) << client.error().message;
-  const auto outputs = client->Infer("m", "", {});
+  const auto outputs = client->Infer(Call());
   return outputs ? "(accepted)" : outputs.error().message;
 }
 
@@ -83,7 +89,7 @@ TEST(Client, ReadsBinaryAndJsonOutputs) {
   Canned server({Ok(json + std::string("\1\0\2\0\2\0\0\0hi", 10),
                     fmt::format("Inference-Header-Content-Length: {}\r\n", json.size()))});
   auto client = Client::Connect(server.url());
-  const auto outputs = client->Infer("m", "", {});
+  const auto outputs = client->Infer(Call());
   ASSERT_TRUE(outputs) << outputs.error().message;
   EXPECT_EQ((*outputs)[0].tensor.as<int16_t>()[1], 2);
   EXPECT_EQ((*outputs)[1].tensor.as<std::string>()[0], "hi");
@@ -94,8 +100,9 @@ TEST(Client, ReadsBinaryAndJsonOutputs) {
 TEST(Client, SendsTensorsInBinary) {
   Canned server({Ok(R"({"outputs":[]})")});
   auto client = Client::Connect(server.url());
-  const NamedTensor inputs[] = {{"x", Tensor::Of<float>({2}, {1, 2})}};
-  ASSERT_TRUE(client->Infer("m", "", inputs));
+  serve::InferCall call = Call();
+  call.inputs = {{"x", Tensor::Of<float>({2}, {1, 2}), {}}};
+  ASSERT_TRUE(client->Infer(call));
   const std::string json =
       R"({"inputs":[{"name":"x","datatype":"FP32","shape":[2],"parameters":{"binary_data_size":8}}],"parameters":{"binary_data_output":true}})";
   EXPECT_THAT(server.seen()[0], HasSubstr("POST /v2/models/m/infer HTTP/1.1"));
@@ -108,7 +115,7 @@ TEST(Client, TheServersOwnErrorIsPassedOn) {
   Canned server(
       {"HTTP/1.1 404 Not Found\r\nContent-Length: 25\r\n\r\n{\"error\":\"no such thing\"}"});
   auto client = Client::Connect(server.url());
-  const auto outputs = client->Infer("m", "", {});
+  const auto outputs = client->Infer(Call());
   ASSERT_FALSE(outputs);
   EXPECT_EQ(outputs.error().code, Code::kNotFound);
   EXPECT_EQ(outputs.error().message, "the server says: no such thing");
@@ -143,7 +150,7 @@ TEST(Client, AnswersThatMakeNoSenseAreErrors) {
 TEST(Client, AnAnswerOverTheLimitIsRefused) {
   Canned server({Ok(std::string(1000, ' '))});
   auto client = Client::Connect(server.url(), {.max_response_bytes = 100});
-  const auto outputs = client->Infer("m", "", {});
+  const auto outputs = client->Infer(Call());
   ASSERT_FALSE(outputs);
   EXPECT_EQ(outputs.error().code, Code::kResourceExhausted);
 }
@@ -151,7 +158,7 @@ TEST(Client, AnAnswerOverTheLimitIsRefused) {
 TEST(Client, ASilentServerIsGivenUpOn) {
   Canned server({"", ""});  // says nothing and waits for more
   auto client = Client::Connect(server.url(), {.timeout = std::chrono::milliseconds(50)});
-  const auto outputs = client->Infer("m", "", {});
+  const auto outputs = client->Infer(Call());
   ASSERT_FALSE(outputs);
   EXPECT_EQ(outputs.error().code, Code::kDeadlineExceeded);
 }
@@ -165,15 +172,18 @@ TEST(Client, NobodyListeningIsUnavailable) {
                           .local_endpoint()
                           .port());
   }
-  const auto client = Client::Connect(url);
-  ASSERT_FALSE(client);
-  EXPECT_EQ(client.error().code, Code::kUnavailable);
-  EXPECT_THAT(client.error().message, HasSubstr("is the server running?"));
+  auto client = Client::Connect(url);
+  ASSERT_TRUE(client);
+  const auto model = client->Metadata("m");
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().code, Code::kUnavailable);
+  EXPECT_THAT(model.error().message, HasSubstr("is the server running?"));
 }
 
 TEST(Client, UrlsThatAreNoneAreRefused) {
-  for (const char* url : {"", "https://localhost:8000", "http://", "http://host:0",
-                          "http://host:99999", "http://host:x", "host/path:80", "http://:80"}) {
+  for (const char* url :
+       {"", "ftp://localhost:8000", "grpc://localhost", "http://", "http://host:0",
+        "http://host:99999", "http://host:x", "host/path:80", "http://:80"}) {
     const auto client = Client::Connect(url);
     ASSERT_FALSE(client) << url;
     EXPECT_EQ(client.error().code, Code::kInvalidArgument) << url;

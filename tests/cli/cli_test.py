@@ -80,7 +80,7 @@ class Case(unittest.TestCase):
 
 
 class Help(Case):
-    COMMANDS = ["serve", "run", "check", "inspect", "optimize", "bench", "infer", "models", "models list", "models fetch", "ops"]
+    COMMANDS = ["serve", "run", "check", "inspect", "optimize", "bench", "infer", "perf", "models", "models list", "models fetch", "ops"]
 
     def test_lists_every_command_and_the_exit_codes(self):
         text = self.succeeds("--help")
@@ -621,7 +621,7 @@ class Infer(Case):
 
     def test_an_absent_server_and_a_wrong_url_say_what_to_do(self):
         self.fails(SERVER, "is the server running?", "infer", "http://127.0.0.1:1", "tiny_fashion")
-        self.fails(SERVER, "http://localhost:8000", "infer", "http://", "tiny_fashion")
+        self.fails(USAGE, "http://localhost:8000", "infer", "http://", "tiny_fashion")
 
 
 class Serve(Case):
