@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "tensor/dtype.h"
+#include "tensor/saturate.h"
 
 namespace dunlin {
 
@@ -59,6 +60,8 @@ T Narrow(C v) {
     return v;
   else if constexpr (kIsHalf<T>)
     return T(RoundToOdd(double(v)));
+  else if constexpr (std::is_integral_v<T> && std::is_floating_point_v<C>)
+    return SaturateCast<T>(v);
   else
     return static_cast<T>(v);
 }

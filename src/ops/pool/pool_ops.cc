@@ -9,6 +9,7 @@
 #include "ops/op.h"
 #include "ops/pool/pool.h"
 #include "ops/pool/pool_kernel.h"
+#include "tensor/saturate.h"
 
 namespace dunlin {
 namespace {
@@ -32,6 +33,8 @@ template <class T>
 T Store(double v) {
   if constexpr (kIsHalf<T>)
     return T(float(v));
+  else if constexpr (std::is_integral_v<T>)
+    return SaturateCast<T>(v);
   else
     return T(v);
 }
@@ -321,7 +324,9 @@ struct MaxUnpoolOp {
 
   static Status Infer(const Attrs& attrs, InferContext& ctx) {
     const Type& x = ctx.input(0);
-    const DType dtype = x.dtype;
+    const DType dtype = x.dtype, indices = ctx.input(1).dtype;
+    if (indices != DType::kI64 && indices != DType::kUndefined)
+      return Fail(Code::kInvalidArgument, "the indices are {}, not i64", DTypeName(indices));
     if (ctx.has(2)) {
       if (const auto given = ctx.ints(2);
           given && std::ranges::any_of(*given, [](int64_t d) { return d < 0; }))

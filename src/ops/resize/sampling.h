@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ops/resize/resize.h"
+#include "tensor/saturate.h"
 
 namespace dunlin {
 
@@ -129,6 +130,8 @@ template <class T>
 T FromDouble(double v) {
   if constexpr (kIsHalf<T>)
     return T(float(v));
+  else if constexpr (std::is_integral_v<T>)
+    return SaturateCast<T>(v);
   else
     return static_cast<T>(v);
 }
