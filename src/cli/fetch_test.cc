@@ -177,7 +177,7 @@ TEST(ExitFor, TellsTheStagesApart) {
   EXPECT_EQ(ExitFor(Stage::kLoad, Code::kResourceExhausted), Exit::kFailure);
   EXPECT_EQ(ExitFor(Stage::kServer, Code::kUnimplemented), Exit::kServer);
   EXPECT_EQ(ExitFor(Stage::kServer, Code::kFailedPrecondition), Exit::kFailure);
-  EXPECT_EQ(ExitFor(Stage::kSetup, Code::kUnavailable), Exit::kFailure);
+  EXPECT_EQ(ExitFor(Stage::kSetup, Code::kUnavailable), Exit::kServer);
   EXPECT_EQ(ExitFor(Stage::kSetup, Code::kNotFound), Exit::kUsage);
 }
 

@@ -130,7 +130,6 @@ TEST(OpenLoop, TheClientsOwnDelayCountsFromWhenARequestWasDue) {
   const LoadRun run = Measure(server, Open(1'000, 1s));
   EXPECT_GT(run.total.latency.Percentile(99), 900ms);
   EXPECT_GT(run.total.lag.Percentile(99), 900ms);
-  EXPECT_LT(run.total.from_sent.Percentile(50), run.total.latency.Percentile(50) / 2);
 }
 
 // However late the loop comes round, no request that was due is left out.
