@@ -17,7 +17,7 @@ std::string Place(const onnx::NodeProto& n) {
 }
 
 std::vector<std::string> FreeNames(const onnx::GraphProto& g) {
-  std::unordered_set<std::string_view> known;  // defined inside, or in the list already
+  std::unordered_set<std::string> known;  // defined inside, or in the list already
   for (const auto& i : g.input()) known.insert(i.name());
   for (const auto& i : g.initializer()) known.insert(i.name());
   for (const auto& i : g.sparse_initializer()) known.insert(i.values().name());
