@@ -48,7 +48,7 @@ class Server:
         command = [DUNLIN, "serve", "--model-repository", str(repository), "--http-port", "0"]
         command += ["--metrics-port", "0", "--http-address", HOST, "--grpc-address", HOST]
         command += [] if "--grpc-port" in flags else ["--grpc-port", "0"]
-        command += ["--log-format", "json", *flags]
+        command += [*flags] if "--log-format" in flags else ["--log-format", "json", *flags]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self.lines = []
         self.http = self.metrics = self.grpc = None
