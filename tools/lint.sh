@@ -22,7 +22,8 @@ all() {
   step "format (clang-format)" check_format || failed=1
   step "layers (src/layers.txt)" tools/check_layers.py || failed=1
   step "sizes of files and functions" tools/check_size.py || failed=1
-  step "what the headers need: flags, generated code" tools/build.sh release dunlin_model_config dunlin_onnx_messages >/dev/null || failed=1
+  step "what the headers need: flags, generated code" tools/build.sh release dunlin_model_config dunlin_onnx_messages \
+    dunlin_inference_proto >/dev/null || failed=1
   step "each header compiles alone" tools/check_headers.py || failed=1
   return "$failed"
 }
