@@ -61,6 +61,7 @@ $(list_models)
 Served:
   $url/v2                       inference, Open Inference Protocol v2 over HTTP
   $url/v2/models/tiny_fashion   inputs and outputs of one model
+  localhost:$((port + 1))                             the same over gRPC
   http://localhost:$((port + 2))/metrics                  Prometheus metrics
 
 Try, in another terminal in this folder:
