@@ -117,7 +117,7 @@ void AddGrpc(CLI::App* app, server::ServerOptions& o) {
   number("--grpc-max-connection-age-grace", o.grpc_max_connection_age_grace,
          "Milliseconds its calls then have (0: no limit)");
   text("--grpc-header-forward-pattern", o.grpc_header_forward_pattern,
-       "Metadata whose whole name matches becomes request parameters");
+       "Metadata whose name matches (RE2) becomes request parameters");
   flag("--grpc-use-ssl", o.grpc_use_ssl, "TLS");
   flag("--grpc-use-ssl-mutual", o.grpc_use_ssl_mutual, "TLS; clients must have a certificate");
   text("--grpc-server-cert", o.grpc_server_cert, "PEM file: the server's certificate");

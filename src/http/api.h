@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "http/header_pattern.h"
 #include "http/message.h"
 #include "http/route.h"
+#include "serve/header_forward.h"
 #include "serve/metrics_machine.h"
 #include "serve/service.h"
 
@@ -15,8 +15,8 @@ namespace dunlin::http {
 class Api {
  public:
   struct Options {
-    int64_t max_input_size = int64_t{64} << 20;           // JSON and decompressed bodies
-    std::shared_ptr<const HeaderPattern> forwarded = {};  // null: no headers are
+    int64_t max_input_size = int64_t{64} << 20;  // JSON and decompressed bodies
+    serve::HeaderForward forwarded = {};         // headers that models see as parameters
   };
   Api(const serve::Service& service, Options options)
       : service_(service), repository_(service.repository), options_(std::move(options)) {}

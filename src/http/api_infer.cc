@@ -132,7 +132,8 @@ void Api::Infer(const Route& route, const Request& request, ReplyFn done) {
   serve::InferRequest infer = std::move(call->parsed.request);
   infer.arrival = request.arrival;
   infer.cancelled = request.cancelled;
-  if (options_.forwarded) options_.forwarded->Forward(request.headers, infer.parameters);
+  if (options_.forwarded.any())
+    for (const auto& [name, value] : request.headers) options_.forwarded.Add(name, value, infer);
   serve::ModelVersion& model = *call->model;
   call->id = infer.id;
   call->trace = service_.tracer.Begin({.model = model.spec().name,

@@ -19,7 +19,7 @@ Result<HeaderForward> HeaderForward::Create(std::string_view flag, const std::st
 
 void HeaderForward::Add(std::string_view name, std::string_view value,
                         InferRequest& request) const {
-  if (!pattern_ || !re2::RE2::FullMatch(re2::StringPiece(name.data(), name.size()), *pattern_))
+  if (!pattern_ || !re2::RE2::PartialMatch(re2::StringPiece(name.data(), name.size()), *pattern_))
     return;
   request.parameters.try_emplace(std::string(name), std::string(value));
 }

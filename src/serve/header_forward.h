@@ -18,7 +18,7 @@ namespace dunlin::serve {
 // Immutable, thread-safe.
 class HeaderForward {
  public:
-  // A regular expression of RE2 that whole names must match, in any case. "" matches none.
+  // A regular expression of RE2 that names must contain a match of, in any case. "" matches none.
   // kInvalidArgument names the flag.
   static Result<HeaderForward> Create(std::string_view flag, const std::string& pattern);
   bool any() const { return pattern_ != nullptr; }

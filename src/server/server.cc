@@ -158,7 +158,8 @@ Result<serve::RepositoryOptions> RepositoryOptionsOf(const ServerOptions& o) {
 
 Result<Api::Options> ApiOptionsOf(const ServerOptions& o) {
   return Api::Options{.max_input_size = o.http_max_input_size,
-                      .forwarded = TRY(http::HeaderPattern::Create(o.http_header_forward_pattern))};
+                      .forwarded = TRY(serve::HeaderForward::Create(
+                          "--http-header-forward-pattern", o.http_header_forward_pattern))};
 }
 
 // Null: plain HTTP.
