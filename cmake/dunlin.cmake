@@ -24,6 +24,18 @@ if(DUNLIN_FUZZ)
   target_compile_options(dunlin_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# What nearly every file includes, parsed once per target. Never a header of our own: a change of it
+# would rebuild everything. That each file includes what it uses is still checked for the headers.
+set(DUNLIN_PRECOMPILED <algorithm> <atomic> <chrono> <functional> <map> <memory> <mutex> <span> <string>
+                       <string_view> <thread> <unordered_map> <vector> <fmt/format.h>)
+
+# Tests are built to be read by a debugger and quickly, not to be fast.
+if(DUNLIN_SANITIZE)
+  set(DUNLIN_TEST_OPTIMISATION -O0)
+else()
+  set(DUNLIN_TEST_OPTIMISATION -O1)
+endif()
+
 # dunlin_layer(<name> USES <layers…> LIBS <libraries…> SRCS <files…>)
 # Files ending in _test.cc become the layer's one test executable, those in _bench.cc its benchmark.
 function(dunlin_layer name)
@@ -38,12 +50,15 @@ function(dunlin_layer name)
   list(FILTER L_SRCS EXCLUDE REGEX "_(test|bench|main)\\.cc$")
   add_library(dunlin_${name} STATIC ${L_SRCS})
   target_link_libraries(dunlin_${name} PUBLIC dunlin_flags fmt::fmt ${L_LIBS})
+  target_precompile_headers(dunlin_${name} PRIVATE ${DUNLIN_PRECOMPILED})
   foreach(used IN LISTS L_USES)
     target_link_libraries(dunlin_${name} PUBLIC dunlin_${used})
   endforeach()
   if(DUNLIN_TESTS AND tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE dunlin_${name} GTest::gtest_main GTest::gmock)
+    target_compile_options(${name}_test PRIVATE ${DUNLIN_TEST_OPTIMISATION})
+    target_precompile_headers(${name}_test PRIVATE ${DUNLIN_PRECOMPILED} <gmock/gmock.h> <gtest/gtest.h>)
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}/" DISCOVERY_TIMEOUT 60)
   endif()
   if(DUNLIN_TESTS AND benches)

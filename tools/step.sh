@@ -6,6 +6,8 @@ cd "$ROOT"
 JOBS=$(nproc)
 # Compiled objects are shared between clones: paths below the root are hashed relative to the build folder.
 export CCACHE_BASEDIR=${CCACHE_BASEDIR:-$ROOT} CCACHE_NOHASHDIR=${CCACHE_NOHASHDIR:-1}
+# Precompiled headers: ccache only caches their users when it may ignore these.
+export CCACHE_SLOPPINESS=${CCACHE_SLOPPINESS:-pch_defines,time_macros}
 
 say() { printf '\033[1m== %s\033[0m\n' "$*"; }
 die() {
