@@ -87,7 +87,7 @@ class Connection::Parser final : public bhttp::basic_parser<true> {
   bool needs_more() const { return error_ == bhttp::error::need_more; }
   // What our side had against the body.
   const std::optional<Error>& refusal() const { return refusal_; }
-  void FeedChunksTo(Body* body) {
+  void FeedChunksTo(net::Body* body) {
     body_ = body;
     eager(true);
   }
@@ -124,50 +124,12 @@ class Connection::Parser final : public bhttp::basic_parser<true> {
   void on_finish_impl(error_code&) override {}
 
   Request* const request_;
-  Body* body_ = nullptr;
+  net::Body* body_ = nullptr;
   error_code error_;
   std::optional<Error> refusal_;
   int version_ = 11;
   size_t count_ = 0;
 };
-
-// --- Replies as bytes --------------------------------------------------------------------------
-
-void OutQueue::Append(Tensor tensor) {
-  tensor_bytes_ += size_t(tensor.bytes());
-  pieces_.push_back({text_.size(), std::move(tensor)});
-}
-
-ssize_t OutQueue::Flush(Stream& stream) {
-  while (!empty()) {
-    constexpr int kMaxParts = 64;
-    iovec parts[kMaxParts];
-    int count = 0;
-    size_t skip = written_, text_at = 0;
-    const auto add = [&](const void* data, size_t bytes) {
-      if (skip >= bytes) {
-        skip -= bytes;
-      } else if (count < kMaxParts) {
-        parts[count++] = {static_cast<char*>(const_cast<void*>(data)) + skip, bytes - skip};
-        skip = 0;
-      }
-    };
-    for (const Piece& p : pieces_) {
-      add(text_.data() + text_at, p.text_end - text_at);
-      add(p.tensor.raw(), size_t(p.tensor.bytes()));
-      text_at = p.text_end;
-    }
-    add(text_.data() + text_at, text_.size() - text_at);
-    const ssize_t n = stream.Write(parts, count);
-    if (n < 0) return n;
-    written_ += size_t(n);
-  }
-  pieces_.clear();
-  text_.clear();
-  if (text_.capacity() > kKeptBytes) text_.shrink_to_fit();
-  tensor_bytes_ = written_ = 0;
-  return 0;
-}
 
 void Exchange::Send(Reply reply) {
   if (worker_->loop->IsLoopThread() && worker_->handling == this) {
@@ -429,7 +391,7 @@ Status Connection::BeginBody(const Parser& parsed, std::string_view head) {
   std::from_chars(text.data(), text.data() + text.size(), json_bytes);
   if (parsed.chunked()) {
     const auto limit = size_t(text.empty() ? options().max_json_size : options().max_body_size);
-    body_ = TRY(Body::Growing(worker_.budget, limit, json_bytes));
+    body_ = TRY(net::Body::Growing(worker_.budget, limit, json_bytes));
     chunks_ = std::make_unique<Parser>(nullptr);
     chunks_->header_limit(uint32_t(options().max_header_size));
     chunks_->Feed(head);
@@ -437,7 +399,7 @@ Status Connection::BeginBody(const Parser& parsed, std::string_view head) {
     chunks_->FeedChunksTo(body_.get());
   } else {
     body_left_ = size_t(*parsed.content_length());
-    body_ = TRY(Body::OfLength(worker_.budget, body_left_, json_bytes));
+    body_ = TRY(net::Body::OfLength(worker_.budget, body_left_, json_bytes));
   }
   phase_ = Phase::kBody;
   if (EqualsIgnoreCase(request.Header("Expect"), "100-continue"))
@@ -493,7 +455,8 @@ void Connection::Handle() {
   phase_ = Phase::kHandling;
   SetDeadline();
   if (!exchange_ || exchange_.use_count() > 1)
-    exchange_ = std::make_shared<Exchange>(worker_.shared_from_this());
+    exchange_ =
+        std::make_shared<Exchange>(std::static_pointer_cast<Worker>(worker_.shared_from_this()));
   exchange_->cancelled.store(false, std::memory_order_relaxed);
   exchange_->connection = this;
   Request& request = worker_.request;

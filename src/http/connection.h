@@ -13,13 +13,17 @@
 #include <string_view>
 #include <vector>
 
-#include "http/body.h"
-#include "http/event_loop.h"
 #include "http/message.h"
-#include "http/stream.h"
 #include "http/worker.h"
+#include "net/body.h"
+#include "net/out_queue.h"
+#include "net/stream.h"
 
 namespace dunlin::http {
+
+using net::EventLoop, net::Stream;
+
+class Connection;
 
 // A request on its way through the handler: where its reply goes, from whatever thread. Used again
 // for the connection's next request once nobody else holds it.
@@ -37,46 +41,20 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const std::shared_ptr<Worker> worker_;
 };
 
-// Reply bytes that wait for the socket: text, with tensors in between that are not copied.
-class OutQueue {
+class Connection final : public net::Connection {
  public:
-  std::string& text() { return text_; }
-  // After the text so far; kept alive until written.
-  void Append(Tensor tensor);
-  bool empty() const { return written_ == total(); }
-  size_t waiting() const { return total() - written_; }
-  // kWouldBlock, kFailed, or 0: all is written.
-  ssize_t Flush(Stream& stream);
-
- private:
-  struct Piece {
-    size_t text_end;  // the text before it
-    Tensor tensor;
-  };
-  size_t total() const { return text_.size() + tensor_bytes_; }
-
-  std::string text_;
-  std::vector<Piece> pieces_;
-  size_t tensor_bytes_ = 0, written_ = 0;
-};
-
-class Connection final : public EventLoop::Watcher {
- public:
-  using Clock = EventLoop::Clock;
   Connection(Worker& worker, int fd, bool refuse);
-  ~Connection();
+  ~Connection() override;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  Status Start();
+  Status Start() override;
   void OnEvents(uint32_t events) override;
-  // Draining began: whoever does not begin a request soon has none.
-  void LeaveSoon(Clock::time_point now);
-  void CheckDeadline(Clock::time_point now);
-  void Close();
+  // Whoever does not begin a request soon has none.
+  void LeaveSoon(Clock::time_point now) override;
+  void CheckDeadline(Clock::time_point now) override;
+  void Close() override;
   void OnReply(Reply reply);
-
-  size_t index = 0;  // in the worker's list
 
  private:
   // Up to kBody: a request is being read.
@@ -128,12 +106,12 @@ class Connection final : public EventLoop::Watcher {
   std::string pending_;              // received, not used yet
   size_t searched_ = 0, tried_ = 0;  // of a head in pieces: see ConsumeHead
   std::string head_;                 // while its body arrives
-  std::shared_ptr<Body> body_;       // while it arrives
+  std::shared_ptr<net::Body> body_;  // while it arrives
   size_t body_left_ = 0;             // of a body of known length
   std::unique_ptr<Parser> chunks_;   // of a body in chunks
   std::shared_ptr<Exchange> exchange_;
   int64_t leased_ = 0;  // for a body without memory of its own, while it is handled
-  OutQueue out_;
+  net::OutQueue out_;
   std::vector<std::shared_ptr<serve::Trace>> sending_;  // of replies that are in out_
   // For the access log, empty without one.
   std::string peer_, method_, path_;

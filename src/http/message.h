@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "net/body.h"
 #include "tensor/tensor.h"
 
 namespace dunlin::serve {
@@ -22,9 +23,7 @@ class Trace;
 
 namespace dunlin::http {
 
-// Bytes behind the end of Request::body that may be read (but say nothing): what the JSON parser
-// needs.
-inline constexpr size_t kBodyPadding = 64;
+using net::kBodyPadding;
 
 inline bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {

@@ -1,4 +1,4 @@
-#include "http/event_loop.h"
+#include "net/event_loop.h"
 
 #include <pthread.h>
 #include <sys/eventfd.h>
@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 
-namespace dunlin::http {
+namespace dunlin::net {
 
 Result<std::unique_ptr<EventLoop>> EventLoop::Create() {
   const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
@@ -114,4 +114,4 @@ void EventLoop::Run(const std::function<bool()>& round) {
   }
 }
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net

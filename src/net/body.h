@@ -10,7 +10,10 @@
 #include "base/result.h"
 #include "tensor/tensor.h"
 
-namespace dunlin::http {
+namespace dunlin::net {
+
+// Bytes behind the end of a body that may be read (but say nothing): what the JSON parser needs.
+inline constexpr size_t kBodyPadding = 64;
 
 // Bytes of all requests in progress, against one limit.
 class Budget {
@@ -61,4 +64,4 @@ class Body {
   int64_t taken_ = 0;
 };
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net

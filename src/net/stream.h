@@ -11,7 +11,7 @@
 struct ssl_ctx_st;  // OpenSSL's SSL_CTX
 struct ssl_st;      // SSL
 
-namespace dunlin::http {
+namespace dunlin::net {
 
 class Stream {
  public:
@@ -47,4 +47,4 @@ class Stream {
   std::unique_ptr<ssl_st, void (*)(ssl_st*)> ssl_;
 };
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net

@@ -1,4 +1,4 @@
-#include "http/stream.h"
+#include "net/stream.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -12,7 +12,7 @@
 
 #include "base/tls.h"
 
-namespace dunlin::http {
+namespace dunlin::net {
 namespace {
 
 ssize_t Outcome(ssize_t n) {
@@ -88,4 +88,4 @@ void Stream::Close() {
   fd_ = -1;
 }
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net

@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 
-namespace dunlin::http {
+namespace dunlin::net {
 
 class EventLoop {
  public:
@@ -67,4 +67,4 @@ class EventLoop {
   bool stop_ = false;                         // under mutex_
 };
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net

@@ -1,11 +1,9 @@
-#include "http/body.h"
+#include "net/body.h"
 
 #include <algorithm>
 #include <cstring>
 
-#include "http/message.h"
-
-namespace dunlin::http {
+namespace dunlin::net {
 namespace {
 
 // What a growing body begins with.
@@ -62,4 +60,4 @@ Status Body::Append(std::string_view bytes) {
   return Arrived(bytes.size());
 }
 
-}  // namespace dunlin::http
+}  // namespace dunlin::net
