@@ -46,8 +46,14 @@ class Worker:
 
     def run(self, count):
         """Milliseconds of `count` runs."""
+        self.send(count)
+        return self.receive()
+
+    def send(self, count):
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
+
+    def receive(self):
         return [float(word) for word in self.read().split()]
 
     def close(self):

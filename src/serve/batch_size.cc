@@ -7,110 +7,154 @@ namespace {
 
 // Shapes whose curves are kept; a model whose requests have more of them forgets the oldest.
 constexpr size_t kCurves = 256;
-// The first execution of a size plans for it, so it says nothing about the next.
-constexpr uint16_t kFirstSamples = 2;
-constexpr float kWeight = 0.1f;
+// The first execution of a size plans for it, so it says nothing about the next. A size is known
+// after two more.
+constexpr uint16_t kFirstSamples = 3;
+// Of the speed: the last ten executions, since machines change within milliseconds.
+constexpr float kSpeedWeight = 0.1f;
+// Of a cost: it changes hardly ever, and one execution differs from the next by a third.
+constexpr uint16_t kCostSamples = 128;
 // A descheduled execution counts as one that took so many times as long as usual.
 constexpr float kOutlier = 2.f;
 // Within this share of the best throughput the smaller batch is the better one: it answers sooner,
-// and measurements differ by as much from one to the next.
-constexpr float kGain = 1.04f;
-// After so many batches below the limit, one at the limit shows whether it is still right.
-constexpr uint32_t kRefresh = 64;
+// and what is measured is no more exact.
+constexpr float kGain = 1.07f;
+// Twice the threads are used where they make an execution faster by this factor.
+constexpr float kThreadGain = 1.1f;
+// With this gain, all threads on one execution after the other do nearly as much as side by side.
+constexpr float kScales = 1.4f;
+// One choice of so many looks at another size or number of threads than the best.
+constexpr uint32_t kProbe = 32;
 
 }  // namespace
 
-bool BatchSizer::Curve::Known(size_t step) const { return samples[step] >= kFirstSamples; }
+bool BatchSizer::Row::Known(size_t step) const { return samples[step] >= kFirstSamples; }
 
 size_t BatchSizer::StepOf(int64_t items) {
   const auto it = std::upper_bound(kSteps.begin(), kSteps.end(), items);
   return it == kSteps.begin() ? 0 : size_t(it - kSteps.begin()) - 1;
 }
 
-uint64_t BatchSizer::Key(uint64_t shape, int threads) {
-  return shape ^ (uint64_t(threads) * 0x9e3779b97f4a7c15ull);
-}
-
-BatchSizer::Curve& BatchSizer::CurveOf(uint64_t shape, int threads) {
-  const uint64_t key = Key(shape, threads);
-  auto it = curves_.find(key);
+BatchSizer::Curve& BatchSizer::CurveOf(uint64_t shape) {
+  auto it = curves_.find(shape);
   if (it == curves_.end()) {
     if (curves_.size() >= kCurves)
       curves_.erase(std::min_element(
           curves_.begin(), curves_.end(),
           [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
-    it = curves_.try_emplace(key).first;
+    it = curves_.try_emplace(shape).first;
   }
   it->second.used = ++uses_;
   return it->second;
 }
 
+const BatchSizer::Row* BatchSizer::Find(uint64_t shape, int threads) const {
+  const auto curve = curves_.find(shape);
+  if (curve == curves_.end()) return nullptr;
+  const auto row = curve->second.rows.find(threads);
+  return row == curve->second.rows.end() ? nullptr : &row->second;
+}
+
 void BatchSizer::Record(uint64_t shape, int threads, int64_t items, Microseconds took) {
-  Curve& c = CurveOf(shape, threads);
+  if (items <= 0 || took.count() <= 0) return;
+  Curve& c = CurveOf(shape);
+  Row& row = c.rows[threads];
   const size_t step = StepOf(items);
-  float sample = took.count() * float(kSteps[step]) / float(items);
-  if (c.samples[step] < kFirstSamples) {
-    c.us[step] = sample;
-  } else {
-    sample = std::min(sample, kOutlier * c.us[step]);
-    c.us[step] += kWeight * (sample - c.us[step]);
+  float& cost = row.cost[step];
+  uint16_t& samples = row.samples[step];
+  float sample = took.count() / float(items);
+  if (samples > 1) {
+    sample = std::min(sample, kOutlier * cost * c.speed);
+    const float weight = 1.f / float(std::min(samples, kCostSamples));
+    const float measured = sample / c.speed;
+    c.speed += kSpeedWeight * (sample / cost - c.speed);
+    cost += weight * (measured - cost);
+  } else if (samples == 1) {
+    if (c.speed == 0) c.speed = sample;
+    cost = sample / c.speed;
   }
-  if (c.samples[step] < UINT16_MAX) ++c.samples[step];
-  if (step >= c.limit && c.Known(step)) {
-    c.choices = 0;
-    MoveLimit(c);
-  }
+  if (samples < UINT16_MAX) ++samples;
+  if (step >= row.limit && row.Known(step)) MoveLimit(c, row);
 }
 
-bool BatchSizer::InTime(const Curve& c, size_t step) const {
+bool BatchSizer::InTime(const Curve& c, const Row& row, size_t step) const {
   // Who comes when a batch has just begun waits for it before its own.
-  return step == 0 || slo_.count() <= 0 || !c.Known(step) || c.us[step] * 2 <= slo_.count();
+  return step == 0 || slo_.count() <= 0 || !row.Known(step) ||
+         Latency(c, row, step) * 2 <= slo_.count();
 }
 
-size_t BatchSizer::Best(const Curve& c) {
+size_t BatchSizer::Best(const Row& row) {
   size_t best = 0;
-  for (size_t s = 1; s <= c.limit; ++s)
-    if (c.Known(s) && (!c.Known(best) || c.PerItem(s) * kGain < c.PerItem(best))) best = s;
+  for (size_t s = 1; s <= row.limit; ++s)
+    if (row.Known(s) && (!row.Known(best) || row.cost[s] * kGain < row.cost[best])) best = s;
   return best;
 }
 
 bool BatchSizer::MayGain(uint64_t shape, int threads) const {
   if (max_batch_ <= 1) return false;
-  const auto it = curves_.find(Key(shape, threads));
-  if (it == curves_.end()) return true;
-  const Curve& c = it->second;
-  return !c.Known(c.limit) || Best(c) > 0;
+  const Row* row = Find(shape, threads);
+  return row == nullptr || !row->Known(row->limit) || Best(*row) > 0;
 }
 
-void BatchSizer::MoveLimit(Curve& c) const {
-  while (c.limit > 0 && !InTime(c, c.limit)) c.limit /= 2;
+void BatchSizer::MoveLimit(const Curve& c, Row& row) const {
+  while (row.limit > 0 && !InTime(c, row, row.limit)) row.limit /= 2;
   // Two steps beyond the best are looked at: some kernels like only every other size.
-  const bool more = c.limit + 1 < kSteps.size() && kSteps[c.limit + 1] <= max_batch_;
-  if (more && c.Known(c.limit) && c.limit < Best(c) + 2 && InTime(c, c.limit + 1)) ++c.limit;
+  const bool more = row.limit + 1 < kSteps.size() && kSteps[row.limit + 1] <= max_batch_;
+  if (more && row.Known(row.limit) && row.limit < Best(row) + 2 && InTime(c, row, row.limit + 1))
+    ++row.limit;
 }
 
 BatchSizer::Microseconds BatchSizer::Estimate(uint64_t shape, int threads, int64_t items) const {
-  const auto it = curves_.find(Key(shape, threads));
-  if (it == curves_.end()) return Microseconds(0);
+  const Row* row = Find(shape, threads);
   const size_t step = StepOf(items);
-  if (!it->second.Known(step)) return Microseconds(0);
-  return Microseconds(it->second.PerItem(step) * float(items));
+  if (row == nullptr || !row->Known(step)) return Microseconds(0);
+  return Microseconds(curves_.at(shape).speed * row->cost[step] * float(items));
 }
 
 int64_t BatchSizer::Choose(uint64_t shape, int threads, int64_t waiting, Microseconds slack) {
   waiting = std::min(waiting, max_batch_);
   if (waiting <= 1) return 1;
-  Curve& c = CurveOf(shape, threads);
-  const size_t top = std::min(StepOf(waiting), c.limit);
-  if (top == c.limit && (!c.Known(top) || ++c.choices >= kRefresh)) return kSteps[top];
-  size_t chosen = 0;
-  for (size_t s = 1; s <= top; ++s) {
-    if (!c.Known(s) || !InTime(c, s)) continue;
+  Curve& c = CurveOf(shape);
+  Row& row = c.rows[threads];
+  const size_t top = std::min(StepOf(waiting), row.limit);
+  if (top == row.limit && !row.Known(top)) return kSteps[top];
+  const auto allowed = [&](size_t s) {
+    if (s == 0) return true;
+    if (!row.Known(s) || !InTime(c, row, s)) return false;
     // Too late for the first one either way: then throughput is all that can be saved.
-    if (c.us[s] > slack.count() && c.us[0] <= slack.count()) continue;
-    if (!c.Known(chosen) || c.PerItem(s) * kGain < c.PerItem(chosen)) chosen = s;
+    return Latency(c, row, s) <= slack.count() || Latency(c, row, 0) > slack.count();
+  };
+  if (++row.choices % kProbe == 0) {
+    const size_t other = row.choices / kProbe % (top + 1);
+    if (allowed(other)) return kSteps[other];
   }
+  size_t chosen = 0;
+  for (size_t s = 1; s <= top; ++s)
+    if (allowed(s) && (!row.Known(chosen) || row.cost[s] * kGain < row.cost[chosen])) chosen = s;
   return kSteps[chosen];
+}
+
+BatchSizer::ThreadUse BatchSizer::Threads(uint64_t shape, int64_t items, int offered) {
+  if (offered <= 1) return {1};
+  Curve& c = CurveOf(shape);
+  const size_t step = StepOf(items);
+  const bool probe = ++c.choices % kProbe == 0;
+  ThreadUse use{offered};
+  while (use.most > 1) {
+    const Row& all = c.rows[use.most];
+    const Row& half = c.rows[use.most / 2];
+    if (!all.Known(step)) break;
+    if (!half.Known(step)) return {use.most / 2};
+    const float gain = half.cost[step] / all.cost[step];
+    use.scales = gain > kScales;
+    if (gain > kThreadGain) {
+      if (probe) use.most /= 2;
+      break;
+    }
+    if (probe && c.choices / kProbe % 2 == 0) break;
+    use.most /= 2;
+  }
+  return use;
 }
 
 }  // namespace dunlin::serve

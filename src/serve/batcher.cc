@@ -23,11 +23,11 @@ Batcher::Batcher(const ModelSpec& spec, std::vector<std::unique_ptr<Instance>> i
     : spec_(spec),
       batching_(spec.batching ? &*spec.batching : nullptr),
       max_instances_(std::max(max_instances, int(instances.size()))),
-      demand_{.threads = spec.threads, .parallel = max_instances_},
       runner_(runner),
       compute_(compute),
       queue_(spec),
       sizer_(std::max(1, spec.max_batch_size), spec.slo),
+      demand_{.threads = spec.threads, .parallel = max_instances_},
       idle_(std::move(instances)),
       made_(int(idle_.size())) {}
 
@@ -46,6 +46,11 @@ bool Batcher::Enqueue(Job& job) {
   compute.Arrived();
   std::unique_lock lock(mutex_);
   if (batching_ != nullptr && batching_->preserve_ordering) job.ticket = order_.Take();
+  if (demand_.threads == 0) {
+    const auto use = sizer_.Threads(job.shape, job.batch, compute.slots());
+    demand_.most = use.most;
+    demand_.scales = use.scales;
+  }
   std::unique_ptr<Instance> instance;
   if (const int slots = TryInPlace(job, instance); slots > 0) {
     ++running_;

@@ -62,7 +62,6 @@ class Batcher final : public Scheduler, private ComputeClient {
   const ModelSpec& spec_;
   const BatchingSpec* const batching_;  // null: one request per execution
   const int max_instances_;
-  const ComputeDemand demand_;
   JobRunner& runner_;
   Compute& compute_;
 
@@ -70,6 +69,7 @@ class Batcher final : public Scheduler, private ComputeClient {
   std::condition_variable idle_again_;
   RequestQueue queue_;
   BatchSizer sizer_;
+  ComputeDemand demand_;
   std::vector<std::unique_ptr<Instance>> idle_;
   int made_;           // instances, idle or not
   int announced_ = 0;  // calls of Run that compute_ owes

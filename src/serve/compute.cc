@@ -13,6 +13,10 @@ namespace {
 // Of the averages over requests: some ten of them decide, so that a change of load is followed
 // within a few milliseconds and a single burst is not.
 constexpr float kWeight = 1.f / 8;
+// With so many requests in flight per slot, each has its slot and no other.
+constexpr float kBusy = 0.95f;
+// Rounds a share up to all slots when hardly one request in a hundred met another.
+constexpr float kAlone = 0.02f;
 
 void Average(std::atomic<float>& average, float sample) {
   // A lost update of two threads is one sample of many.
@@ -51,12 +55,19 @@ void Compute::Arrived() {
 void Compute::Executed(int requests) { Average(per_execution_, float(requests)); }
 
 // One request in flight gets all threads; several share them, and threads side by side on different
-// requests do more than threads that wait for each other on one.
+// requests do more than threads that wait for each other on one. Where they wait little, who is
+// alone at this moment takes all, unless it is known that he will have company. Where they wait
+// long, who comes meanwhile would find no thread, so he takes all only if he is alone as a rule.
 int Compute::Share(const ComputeDemand& demand, int free) const {
   if (demand.threads > 0) return std::min(demand.threads, slots_);
-  const float executions = std::clamp(load() / per_execution_.load(std::memory_order_relaxed), 1.f,
-                                      float(std::max(1, demand.parallel)));
-  return std::clamp(int(std::lround(float(slots_) / executions)), 1, std::max(1, free));
+  float requests = load();
+  if (demand.scales && requests < kBusy * float(slots_))
+    requests = std::min(requests, float(in_flight_.load(std::memory_order_relaxed)));
+  const float executions = std::clamp(requests / per_execution_.load(std::memory_order_relaxed),
+                                      1.f, float(std::max(1, demand.parallel)));
+  const float share = float(slots_) / executions + (demand.scales ? 0.5f : kAlone);
+  const int most = demand.most > 0 ? std::min(free, demand.most) : free;
+  return std::clamp(int(share), 1, std::max(1, most));
 }
 
 bool Compute::TryAcquire(int slots) {

@@ -30,8 +30,10 @@ class ComputeClient {
 
 // What an execution asks for.
 struct ComputeDemand {
-  int threads = 0;   // exactly so many, at most all; 0: what the load suggests
-  int parallel = 1;  // executions of the same model there may be at a time
+  int threads = 0;     // exactly so many, at most all; 0: what the load suggests
+  int parallel = 1;    // executions of the same model there may be at a time
+  int most = 0;        // threads beyond which an execution gains nothing; 0: not known
+  bool scales = true;  // twice the threads make it nearly twice as fast
 };
 
 // Thread-safe. Must outlive its clients.
