@@ -46,8 +46,9 @@ Status CheckDates(const std::string& file, const X509* certificate) {
 // A passphrase would be asked for on the terminal.
 int NoPassphrase(char*, int, int, void*) { return 0; }
 
-Status UseCertificates(SSL_CTX* context, const TlsFiles& files, const TlsTexts& texts) {
-  const Bio chain = Over(texts.certificate);
+Status UseCertificates(SSL_CTX* context, const TlsFiles& files, const std::string& certificate,
+                       const std::string& key_text) {
+  const Bio chain = Over(certificate);
   bool first = true;
   while (Certificate c{PEM_read_bio_X509(chain.get(), nullptr, NoPassphrase, nullptr)}) {
     if (first) {
@@ -64,7 +65,7 @@ Status UseCertificates(SSL_CTX* context, const TlsFiles& files, const TlsTexts& 
   if (first)
     return Fail(Code::kInvalidArgument, "{} holds no certificate in PEM form", files.certificate);
   ERR_clear_error();  // that no more follow
-  const Key key{PEM_read_bio_PrivateKey(Over(texts.key).get(), nullptr, NoPassphrase, nullptr)};
+  const Key key{PEM_read_bio_PrivateKey(Over(key_text).get(), nullptr, NoPassphrase, nullptr)};
   if (!key) {
     ERR_clear_error();
     return Fail(Code::kInvalidArgument,
@@ -78,8 +79,8 @@ Status UseCertificates(SSL_CTX* context, const TlsFiles& files, const TlsTexts& 
   return {};
 }
 
-Status UseClientCa(SSL_CTX* context, const TlsFiles& files, const TlsTexts& texts) {
-  const Bio in = Over(texts.client_ca);
+Status UseClientCa(SSL_CTX* context, const TlsFiles& files, const std::string& certificates) {
+  const Bio in = Over(certificates);
   int count = 0;
   while (Certificate c{PEM_read_bio_X509(in.get(), nullptr, NoPassphrase, nullptr)}) {
     TRY(CheckDates(files.client_ca, c.get()));
@@ -98,25 +99,36 @@ Status UseClientCa(SSL_CTX* context, const TlsFiles& files, const TlsTexts& text
   return {};
 }
 
-struct Loaded {
-  std::shared_ptr<SSL_CTX> context;
-  TlsTexts texts;
-};
+// A client that offers protocols and not ours would not understand us.
+int SelectProtocol(SSL*, const unsigned char** out, unsigned char* out_length,
+                   const unsigned char* offered, unsigned int offered_length, void* protocol) {
+  const auto& ours = *static_cast<const std::string*>(protocol);
+  for (unsigned int at = 0; at < offered_length; at += 1 + offered[at]) {
+    const unsigned int length = offered[at];
+    if (at + 1 + length > offered_length) break;
+    if (ours == std::string_view(reinterpret_cast<const char*>(offered) + at + 1, length)) {
+      *out = offered + at + 1;
+      *out_length = static_cast<unsigned char>(length);
+      return SSL_TLSEXT_ERR_OK;
+    }
+  }
+  return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
 
-Result<Loaded> Load(const TlsFiles& files) {
+Result<std::shared_ptr<SSL_CTX>> Load(const TlsFiles& files) {
   if (files.certificate.empty() || files.key.empty())
     return Fail(Code::kInvalidArgument, "TLS needs both a certificate file and a key file");
   if (files.require_client && files.client_ca.empty())
     return Fail(Code::kInvalidArgument,
                 "client certificates are required, but no file of certificates that sign them is "
                 "given");
-  Loaded loaded;
-  loaded.texts.certificate = TRY(ReadSmallFile(files.certificate));
-  loaded.texts.key = TRY(ReadSecretFile(files.key));
-  if (!files.client_ca.empty()) loaded.texts.client_ca = TRY(ReadSmallFile(files.client_ca));
+  const std::string certificate = TRY(ReadSmallFile(files.certificate));
+  const std::string key = TRY(ReadSecretFile(files.key));
+  const std::string client_ca =
+      files.client_ca.empty() ? std::string() : TRY(ReadSmallFile(files.client_ca));
   ERR_clear_error();
-  loaded.context.reset(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
-  SSL_CTX* const context = loaded.context.get();
+  std::shared_ptr<SSL_CTX> loaded(SSL_CTX_new(TLS_server_method()), SSL_CTX_free);
+  SSL_CTX* const context = loaded.get();
   if (context == nullptr || SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 ||
       SSL_CTX_set_cipher_list(context, kCiphers) != 1)
     return Fail(Code::kInternal, "cannot set up TLS: {}", LastError());
@@ -127,8 +139,10 @@ Result<Loaded> Load(const TlsFiles& files) {
   // Sessions of one context, whoever asks for client certificates, belong together.
   static constexpr unsigned char kSessions[] = "dunlin";
   SSL_CTX_set_session_id_context(context, kSessions, sizeof kSessions - 1);
-  TRY(UseCertificates(context, files, loaded.texts));
-  if (!files.client_ca.empty()) TRY(UseClientCa(context, files, loaded.texts));
+  TRY(UseCertificates(context, files, certificate, key));
+  if (!files.client_ca.empty()) TRY(UseClientCa(context, files, client_ca));
+  if (!files.protocol.empty())
+    SSL_CTX_set_alpn_select_cb(context, SelectProtocol, const_cast<std::string*>(&files.protocol));
   return loaded;
 }
 
@@ -154,21 +168,15 @@ Result<std::unique_ptr<TlsServer>> TlsServer::Create(TlsFiles files) {
 }
 
 Status TlsServer::Reload() {
-  Loaded loaded = TRY(Load(files_));
+  std::shared_ptr<SSL_CTX> context = TRY(Load(files_));
   const std::lock_guard lock(mutex_);
-  context_ = std::move(loaded.context);
-  texts_ = std::move(loaded.texts);
+  context_ = std::move(context);
   return {};
 }
 
 std::shared_ptr<ssl_ctx_st> TlsServer::context() const {
   const std::lock_guard lock(mutex_);
   return context_;
-}
-
-TlsTexts TlsServer::texts() const {
-  const std::lock_guard lock(mutex_);
-  return texts_;
 }
 
 std::string PeerIdentity(const ssl_st* connection) {

@@ -18,12 +18,7 @@ struct TlsFiles {
   std::string key;          // PEM, without a passphrase; not readable by others
   std::string client_ca{};  // PEM; "": clients are not asked for certificates
   bool require_client = false;
-};
-
-// The contents, for a library that wants text. Checked: all parse, the key is the certificate's,
-// nothing has expired.
-struct TlsTexts {
-  std::string certificate, key, client_ca;
+  std::string protocol{};  // the one that is agreed to when clients offer some (ALPN); "": any
 };
 
 class TlsServer {
@@ -34,7 +29,6 @@ class TlsServer {
   // TLS 1.2 and 1.3 only, forward secret ciphers, no renegotiation, no compression. For SSL_new;
   // connections keep what they began with. Thread-safe.
   std::shared_ptr<ssl_ctx_st> context() const;
-  TlsTexts texts() const;
   const TlsFiles& files() const { return files_; }
   // Reads the files again; when something is wrong with them the old ones stay in use.
   Status Reload();
@@ -43,8 +37,7 @@ class TlsServer {
   explicit TlsServer(TlsFiles files) : files_(std::move(files)) {}
   const TlsFiles files_;
   mutable std::mutex mutex_;
-  std::shared_ptr<ssl_ctx_st> context_;  // under mutex_, as texts_
-  TlsTexts texts_;
+  std::shared_ptr<ssl_ctx_st> context_;  // under mutex_
 };
 
 // The names a client's verified certificate goes by, one per line: the subject's common name and

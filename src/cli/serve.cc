@@ -93,6 +93,7 @@ void AddGrpc(CLI::App* app, server::ServerOptions& o) {
   number("--grpc-max-message-size", o.grpc_max_message_size, "Bytes of one message, each way");
   number("--grpc-max-inflight-size", o.grpc_max_inflight_size, "Bytes of all requests in progress");
   number("--grpc-max-inflight-calls", o.grpc_max_inflight_calls, "Calls in progress");
+  number("--grpc-max-connections", o.grpc_max_connections, "Open gRPC connections");
   using Level = grpc::Compression;
   Choice(app, "--grpc-infer-response-compression-level", o.grpc_infer_response_compression_level,
          {{"none", Level::kNone},

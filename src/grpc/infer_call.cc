@@ -20,14 +20,14 @@ auto GuardMemory(F&& f) -> decltype(f()) {
 
 }  // namespace
 
-Result<serve::InferRequest> Inference::Prepare(Core& core, Call& call, grpc_byte_buffer* buffer) {
-  return GuardMemory([&] { return Read(core, call, buffer); });
+Result<serve::InferRequest> Inference::Prepare(Core& core, Call& call,
+                                               std::shared_ptr<ReceivedMessage> message) {
+  return GuardMemory([&] { return Read(core, call, std::move(message)); });
 }
 
-Result<serve::InferRequest> Inference::Read(Core& core, Call& call, grpc_byte_buffer* buffer) {
+Result<serve::InferRequest> Inference::Read(Core& core, Call& call,
+                                            std::shared_ptr<ReceivedMessage> message) {
   const serve::TimePoint arrival = serve::Clock::now();
-  const auto message = TRY(ReceivedMessage::Take(core, buffer));
-  TRY(lease_.Take(core, message->bytes()));
   WireRequest wire = TRY(ReadWireRequest(WireReader(message->pieces())));
   id_ = wire.id;
   const int64_t version = TRY(serve::ParseVersion(wire.model_version));
@@ -54,11 +54,14 @@ Result<serve::InferRequest> Inference::Read(Core& core, Call& call, grpc_byte_bu
   return std::move(request);
 }
 
-Result<Message> Inference::Write(Result<serve::InferResponse> response) {
+Result<Message> Inference::Write(const Core& core, Result<serve::InferResponse> response,
+                                 Encoding encoding) {
   if (trace_) trace_->Stamp(serve::TracePoint::kGrpcSendStart);
   if (!response) return Fail(std::move(response).error());
-  return GuardMemory(
-      [&] { return WriteInferReply(model_->spec(), forms_, std::move(*response), form_); });
+  return GuardMemory([&]() -> Result<Message> {
+    return FrameMessage(TRY(WriteInferReply(model_->spec(), forms_, std::move(*response), form_)),
+                        encoding, core.options);
+  });
 }
 
 void Inference::Sent() {

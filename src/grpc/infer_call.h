@@ -15,20 +15,22 @@ class Inference {
   explicit Inference(ReplyForm form) : form_(form) {}
 
   // Reads the message and finds the model. `call` is whose deadline, headers and cancellation hold.
-  Result<serve::InferRequest> Prepare(Core& core, Call& call, grpc_byte_buffer* buffer);
+  Result<serve::InferRequest> Prepare(Core& core, Call& call,
+                                      std::shared_ptr<ReceivedMessage> message);
   void Submit(serve::InferRequest request, serve::InferCallback done) {
     model_->Submit(std::move(request), std::move(done));
   }
-  Result<Message> Write(Result<serve::InferResponse> response);
+  // The framed reply. On any thread.
+  Result<Message> Write(const Core& core, Result<serve::InferResponse> response, Encoding encoding);
 
   const std::string& id() const { return id_; }  // the client's, once it is read
   void Sent();                                   // the reply has left
 
  private:
-  Result<serve::InferRequest> Read(Core& core, Call& call, grpc_byte_buffer* buffer);
+  Result<serve::InferRequest> Read(Core& core, Call& call,
+                                   std::shared_ptr<ReceivedMessage> message);
 
   const ReplyForm form_;
-  Lease lease_;
   std::string id_;
   std::shared_ptr<serve::ModelVersion> model_;
   std::vector<OutputForm> forms_;

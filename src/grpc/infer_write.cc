@@ -12,6 +12,7 @@ namespace {
 
 // Below this a copy costs less than what lets the transport refer to the tensor's memory.
 constexpr size_t kReferFrom = 4096;
+constexpr size_t kUsualHead = 256;  // of a reply, with small tensors: grown once
 
 // InferParameter entries of the map `field`.
 template <class Value>
@@ -71,6 +72,7 @@ Result<Message> WriteInferReply(const serve::ModelSpec& model, std::span<const O
                                 serve::InferResponse response, ReplyForm reply_form) {
   Message message(1);
   std::string& head = message[0].text;
+  head.reserve(kUsualHead);
   PutString(head, 1, response.model);
   PutString(head, 2, std::to_string(response.version));
   PutString(head, 3, response.id);

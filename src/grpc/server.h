@@ -19,11 +19,13 @@ enum class Compression : uint8_t { kNone, kLow, kMedium, kHigh };
 struct ServerOptions {
   std::string address = "0.0.0.0";
   int port = 0;     // 0: the system chooses
-  int threads = 1;  // that poll; more than one only helps where one core is not enough
+  int threads = 1;  // each serves its share of the connections
   bool reuse_port = false;
   int max_message_size = std::numeric_limits<int32_t>::max();  // each way
   int64_t max_inflight_size = int64_t{2} << 30;  // messages of all requests in progress together
   int max_inflight_calls = 4096;                 // a stream counts as one
+  int max_connections = 4096;
+  std::chrono::milliseconds read_timeout{30'000};  // of a handshake, of a message that has begun
   Compression response_compression = Compression::kNone;  // of inference replies
   std::chrono::milliseconds keepalive_time{7'200'000}, keepalive_timeout{20'000};
   bool keepalive_permit_without_calls = false;
@@ -44,10 +46,10 @@ class Server {
   ~Server();
 
   int port() const;
-  // New calls are refused, but for health; those in progress finish, streams as soon as what they
-  // were asked is answered.
+  // No new connections, and clients are told to leave the open ones. New calls are refused, but for
+  // health; those in progress finish, streams as soon as what they were asked is answered.
   void Drain();
-  // After Drain: true when the last call has ended, false when `timeout` came first.
+  // After Drain: true when the last connection has gone, false when `timeout` came first.
   bool WaitUntilDrained(std::chrono::milliseconds timeout);
 
   struct Impl;

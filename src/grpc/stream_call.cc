@@ -1,7 +1,5 @@
-// ModelStreamInfer: many requests and replies over one call, in any number at a time.
-#include <array>
-#include <deque>
-
+// ModelStreamInfer: many requests and replies over one call, in any number at a time. And the
+// health service's Watch.
 #include "grpc/call.h"
 #include "grpc/infer_call.h"
 #include "grpc/methods.h"
@@ -9,37 +7,22 @@
 namespace dunlin::grpc {
 namespace {
 
-// A stream is read on only while fewer requests than this are with the models or wait to be
-// written, so that a client that does not read what it asked for takes no more memory.
+// A stream is read on only while fewer requests than this are with the models, and fewer bytes wait
+// to be sent, so that a client that does not read what it asked for takes no more memory.
 constexpr size_t kMaxOnStream = 256;
 constexpr size_t kMaxReplyBytes = size_t{16} << 20;
 
-class StreamCall : public Call {
+class StreamCall final : public Call {
  public:
-  using Call::Call;
+  StreamCall(Core& core, H2Connection& connection, int32_t stream_id, CallHead head)
+      : Call(core, connection, stream_id, std::move(head), MessageReader::Form::kInfer) {}
 
-  void Start() {
-    WatchClose();
-    Status access = CheckAccess(serve::ApiGroup::kInference);
+  void Start() override {
+    if (Status access = CheckAccess(serve::ApiGroup::kInference); !access)
+      return Finish(std::move(access));
     ends_on_error_ = Header("triton_grpc_error") == "true";
-    std::unique_lock lock(mutex_);
-    if (!access) {
-      end_ = std::move(access);
-      stopped_ = true;
-    } else {
-      core_.AddLasting(shared_from_this());
-      Read();
-    }
-    writing_ = true;
-    const grpc_op op = InitialMetadataOp(core_.options.response_compression);
-    Begin(written_, {&op, 1}, &StreamCall::OnWritten);
-  }
-
-  void OnNotify() override {
-    if (!core_.draining.load()) return;
-    const std::lock_guard lock(mutex_);
-    Stop({Code::kUnavailable, "Server is stopping"});
-    Proceed();
+    AllowCompression();
+    SendHeaders();
   }
 
  private:
@@ -49,205 +32,114 @@ class StreamCall : public Call {
     Inference inference{ReplyForm::kStream};
   };
 
-  // --- under mutex_ ---
-
-  void Stop(Error error) {
+  bool Paused() const override { return running_ >= kMaxOnStream || waiting() >= kMaxReplyBytes; }
+  void OnMessage(std::shared_ptr<ReceivedMessage> message) override {
     if (stopped_) return;
-    stopped_ = true;
-    end_ = Fail(std::move(error));
-  }
-  void Read() {
-    reading_ = true;
-    grpc_op op{};
-    op.op = GRPC_OP_RECV_MESSAGE;
-    op.data.recv_message.recv_message = &received_;
-    Begin(read_, {&op, 1}, &StreamCall::OnRead);
-  }
-  // Whatever can begin now.
-  void Proceed() {
-    if (ended_) return;
-    if (!writing_ && !replies_.empty()) {
-      writing_ = true;
-      reply_bytes_ -= MessageBytes(replies_.front());
-      grpc_op op = MessageOp(std::move(replies_.front()));
-      replies_.pop_front();
-      if (!replies_.empty()) op.flags = GRPC_WRITE_BUFFER_HINT;  // more follows at once
-      Begin(written_, {&op, 1}, &StreamCall::OnWritten);
-    }
-    if (!reading_ && !stopped_ && running_ + replies_.size() < kMaxOnStream &&
-        reply_bytes_ < kMaxReplyBytes)
-      Read();
-    if (stopped_ && running_ == 0 && replies_.empty() && !writing_) {
-      ended_ = true;
-      const grpc_op op = StatusOp(end_);
-      Begin(end_step_, {&op, 1}, &StreamCall::OnEnded);
-    }
-  }
-
-  // --- steps ---
-
-  void OnRead(bool ok) {
-    std::unique_lock lock(mutex_);
-    reading_ = false;
-    if (!ok || !received_) {  // the client has said all
-      stopped_ = true;
-      return Proceed();
-    }
-    grpc_byte_buffer* const buffer = std::exchange(received_, nullptr);
-    if (stopped_) return grpc_byte_buffer_destroy(buffer);
     ++running_;
-    lock.unlock();
-    auto request =
+    const auto request =
         std::make_shared<Request>(std::static_pointer_cast<StreamCall>(shared_from_this()));
-    auto infer = request->inference.Prepare(core_, *this, buffer);
-    if (!infer) {
-      Answer(*request, Fail(std::move(infer).error()));
-    } else {
-      request->inference.Submit(std::move(*infer),
-                                [request](Result<serve::InferResponse> response) {
-                                  request->call->Answer(*request, std::move(response));
-                                });
-    }
-    lock.lock();
-    Proceed();
+    auto infer = request->inference.Prepare(core_, *this, std::move(message));
+    if (!infer) return OnAnswer(request, Fail(std::move(infer).error()));
+    request->inference.Submit(std::move(*infer), [request](Result<serve::InferResponse> response) {
+      request->call->OnAnswer(request, std::move(response));
+    });
   }
-  void Answer(Request& request, Result<serve::InferResponse> response) {
-    auto reply = request.inference.Write(std::move(response));
-    const std::lock_guard lock(mutex_);
-    --running_;
+  // On any thread.
+  void OnAnswer(const std::shared_ptr<Request>& request, Result<serve::InferResponse> response) {
+    auto reply = request->inference.Write(core_, std::move(response), reply_encoding());
+    Status failed;
     if (!reply && ends_on_error_) {
-      Stop(std::move(reply).error());
-    } else if (!stopped_on_cancel_) {
-      replies_.push_back(reply ? std::move(*reply)
-                               : WriteStreamError(reply.error().message, request.inference.id()));
-      reply_bytes_ += MessageBytes(replies_.back());
+      failed = Fail(std::move(reply).error());
+    } else if (!reply) {
+      reply = FrameMessage(WriteStreamError(reply.error().message, request->inference.id()),
+                           Encoding::kIdentity, core_.options);
     }
-    request.inference.Sent();
+    request->inference.Sent();
+    OnLoop([this, failed = std::move(failed), r = std::move(reply)]() mutable {
+      --running_;
+      if (!failed)
+        Stop(std::move(failed));
+      else if (r)
+        Send(std::move(*r));
+      Proceed();
+    });
+  }
+  void OnHalfClosed() override {
+    Stop({});
     Proceed();
   }
-  void OnWritten(bool ok) {
-    const std::lock_guard lock(mutex_);
-    writing_ = false;
-    ReleaseMessage();
-    if (!ok) Drop();
+  void OnCancelled() override { stopped_ = true; }
+  void OnTick() override {
+    if (draining()) Stop(Fail(Code::kUnavailable, "Server is stopping"));
     Proceed();
   }
-  void OnEnded(bool) {}
-  void OnCancelled() override {
-    const std::lock_guard lock(mutex_);
-    Drop();
-    Proceed();
+
+  // Nothing more is read; the call ends when all is answered.
+  void Stop(Status status) {
+    if (std::exchange(stopped_, true)) return;
+    end_ = std::move(status);
   }
-  // Nobody reads replies any more.
-  void Drop() {
-    Stop({Code::kCancelled, "cancelled by the client"});
-    stopped_on_cancel_ = true;
-    replies_.clear();
-    reply_bytes_ = 0;
+  void Proceed() {
+    if (stopped_ && running_ == 0) return Finish(end_);
+    ResumeInput();
   }
 
   bool ends_on_error_ = false;
-  std::mutex mutex_;
-  grpc_byte_buffer* received_ = nullptr;
-  bool reading_ = false;
-  bool writing_ = false;
-  bool stopped_ = false;  // nothing more is read; the call ends when all is answered
-  bool stopped_on_cancel_ = false;
-  bool ended_ = false;
-  size_t running_ = 0;
-  std::deque<Message> replies_;
-  size_t reply_bytes_ = 0;
+  bool stopped_ = false;
+  size_t running_ = 0;  // requests with the models
   Status end_;
-  Step read_, written_, end_step_;
 };
 
-// The health service's Watch: the state now, and every change of it.
-class WatchCall : public Call {
+// The state now, and every change of it.
+class WatchCall final : public Call {
  public:
-  using Call::Call;
+  WatchCall(Core& core, H2Connection& connection, int32_t stream_id, CallHead head)
+      : Call(core, connection, stream_id, std::move(head), MessageReader::Form::kSmall) {}
 
-  void Start() {
-    WatchClose();
-    const std::lock_guard lock(mutex_);
-    std::array<grpc_op, 2> ops{InitialMetadataOp(Compression::kNone), {}};
-    ops[1].op = GRPC_OP_RECV_MESSAGE;
-    ops[1].data.recv_message.recv_message = &accepted_.payload;
-    writing_ = true;
-    Begin(step_, ops, &WatchCall::OnReceived);
-  }
-  void OnNotify() override {
-    const std::lock_guard lock(mutex_);
-    Proceed();
+  void Start() override {
+    if (Status access = CheckAccess(serve::ApiGroup::kHealth); !access) Finish(std::move(access));
   }
 
  private:
-  void OnReceived(bool ok) {
-    const std::lock_guard lock(mutex_);
-    writing_ = false;
-    Result<std::string> service;
-    Status state = CheckAccess(serve::ApiGroup::kHealth);
-    if (!ok || !accepted_.payload)
-      state = Fail(Code::kInvalidArgument, "the call ended before its message");
-    if (state) {
-      auto message = ReceivedMessage::Take(core_, std::exchange(accepted_.payload, nullptr));
-      auto name = message ? ParseHealthRequest((*message)->Flat())
-                          : Result<std::string>(Fail(message.error()));
-      if (name)
-        service_ = *name;
-      else
-        state = Fail(name.error());
-    }
-    if (!state) return End(state);
-    core_.AddLasting(shared_from_this());
-    core_.watched.store(true);
-    Proceed();
+  void OnMessage(std::shared_ptr<ReceivedMessage> message) override {
+    if (std::exchange(asked_, true)) return;
+    auto name = ParseHealthRequest(message->Flat());
+    if (!name) return Finish(Fail(std::move(name).error()));
+    service_ = std::move(*name);
+    OnTick();
   }
-  void Proceed() {
-    if (writing_ || ended_) return;
-    if (cancelled()) return End(Fail(Code::kCancelled, "cancelled by the client"));
+  void OnHalfClosed() override {
+    if (!asked_) Finish(Fail(Code::kInvalidArgument, "the call ended before its message"));
+  }
+  void OnTick() override {
+    if (!asked_ || waiting() > 0) return;
     const auto serving = IsServing(core_.service, service_);
     const int state = serving ? int(*serving) : -1;
-    if (state != sent_) {
-      sent_ = state;
-      writing_ = true;
+    if (state != std::exchange(sent_, state)) {
       Message message(1);
       message[0].text = serving ? HealthReply(*serving) : UnknownServiceReply();
-      const grpc_op op = MessageOp(std::move(message));
-      Begin(step_, {&op, 1}, &WatchCall::OnWritten);
-    } else if (core_.draining.load()) {
-      End(Fail(Code::kUnavailable, "Server is stopping"));
+      if (auto framed = FrameMessage(std::move(message), Encoding::kIdentity, core_.options))
+        Send(std::move(*framed));
+    } else if (draining()) {
+      Finish(Fail(Code::kUnavailable, "Server is stopping"));
     }
   }
-  void OnWritten(bool) {
-    const std::lock_guard lock(mutex_);
-    writing_ = false;
-    ReleaseMessage();
-    Proceed();
-  }
-  void OnCancelled() override { OnNotify(); }
-  void End(const Status& status) {
-    ended_ = true;
-    const grpc_op op = StatusOp(status);
-    Begin(step_, {&op, 1}, &WatchCall::OnEnded);
-  }
-  void OnEnded(bool) {}
 
-  std::mutex mutex_;
+  bool asked_ = false;
   std::string service_;
   int sent_ = -2;  // 0 not serving, 1 serving, -1 unknown
-  bool writing_ = false;
-  bool ended_ = false;
-  Step step_;
 };
 
 }  // namespace
 
-void StartStream(Core& core, AcceptedCall accepted, std::string_view path) {
-  std::make_shared<StreamCall>(core, std::move(accepted), path)->Start();
+std::shared_ptr<Call> MakeStreamCall(Core& core, H2Connection& connection, int32_t stream_id,
+                                     CallHead head) {
+  return std::make_shared<StreamCall>(core, connection, stream_id, std::move(head));
 }
 
-void StartWatch(Core& core, AcceptedCall accepted, std::string_view path) {
-  std::make_shared<WatchCall>(core, std::move(accepted), path)->Start();
+std::shared_ptr<Call> MakeWatchCall(Core& core, H2Connection& connection, int32_t stream_id,
+                                    CallHead head) {
+  return std::make_shared<WatchCall>(core, connection, stream_id, std::move(head));
 }
 
 }  // namespace dunlin::grpc

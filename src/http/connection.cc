@@ -1,9 +1,6 @@
 #include "http/connection.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <boost/beast/http/basic_parser.hpp>
 #include <charconv>
@@ -47,22 +44,6 @@ constexpr size_t kMaxChunks = 65536;
 constexpr uint32_t kReading = EPOLLIN | EPOLLRDHUP;
 
 std::string_view View(string_view s) { return {s.data(), s.size()}; }
-
-// "10.0.0.7:51234", "[::1]:51234".
-std::string PeerAddress(int fd) {
-  sockaddr_storage peer{};
-  socklen_t length = sizeof peer;
-  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) return {};
-  char text[INET6_ADDRSTRLEN] = "";
-  if (peer.ss_family == AF_INET) {
-    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&peer);
-    ::inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
-    return fmt::format("{}:{}", text, ntohs(v4->sin_port));
-  }
-  const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&peer);
-  ::inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
-  return fmt::format("[{}]:{}", text, ntohs(v6->sin6_port));
-}
 
 void AppendNumber(std::string& text, size_t number) {
   char digits[20];
@@ -154,7 +135,7 @@ Connection::~Connection() { Close(); }
 
 Status Connection::Start() {
   SetDeadline();
-  if (Logging()) peer_ = PeerAddress(stream_.fd());
+  if (Logging()) peer_ = net::PeerAddress(stream_.fd());
   interest_ = kReading;
   return worker_.loop->Watch(stream_.fd(), interest_, *this);
 }

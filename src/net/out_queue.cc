@@ -11,8 +11,13 @@ constexpr size_t kKeptBytes = 4 << 10;
 }  // namespace
 
 void OutQueue::Append(Tensor tensor) {
-  tensor_bytes_ += size_t(tensor.bytes());
-  pieces_.push_back({text_.size(), std::move(tensor)});
+  const std::string_view all(reinterpret_cast<const char*>(tensor.raw()), size_t(tensor.bytes()));
+  Append(std::move(tensor), all);
+}
+
+void OutQueue::Append(Tensor owner, std::string_view bytes) {
+  tensor_bytes_ += bytes.size();
+  pieces_.push_back({text_.size(), std::move(owner), bytes});
 }
 
 ssize_t OutQueue::Flush(Stream& stream) {
@@ -31,7 +36,7 @@ ssize_t OutQueue::Flush(Stream& stream) {
     };
     for (const Piece& p : pieces_) {
       add(text_.data() + text_at, p.text_end - text_at);
-      add(p.tensor.raw(), size_t(p.tensor.bytes()));
+      add(p.bytes.data(), p.bytes.size());
       text_at = p.text_end;
     }
     add(text_.data() + text_at, text_.size() - text_at);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "net/stream.h"
@@ -14,6 +15,7 @@ class OutQueue {
   std::string& text() { return text_; }
   // After the text so far; kept alive until written.
   void Append(Tensor tensor);
+  void Append(Tensor owner, std::string_view bytes);  // a part of it
   bool empty() const { return written_ == total(); }
   size_t waiting() const { return total() - written_; }
   // kWouldBlock, kFailed, or 0: all is written.
@@ -22,7 +24,8 @@ class OutQueue {
  private:
   struct Piece {
     size_t text_end;  // the text before it
-    Tensor tensor;
+    Tensor owner;
+    std::string_view bytes;
   };
   size_t total() const { return text_.size() + tensor_bytes_; }
 

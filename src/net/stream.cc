@@ -1,5 +1,8 @@
 #include "net/stream.h"
 
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -86,6 +89,21 @@ void Stream::Close() {
   ssl_.reset();
   ::close(fd_);
   fd_ = -1;
+}
+
+std::string PeerAddress(int fd) {
+  sockaddr_storage peer{};
+  socklen_t length = sizeof peer;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) return {};
+  char text[INET6_ADDRSTRLEN] = "";
+  if (peer.ss_family == AF_INET) {
+    const auto* v4 = reinterpret_cast<const sockaddr_in*>(&peer);
+    ::inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
+    return fmt::format("{}:{}", text, ntohs(v4->sin_port));
+  }
+  const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&peer);
+  ::inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof text);
+  return fmt::format("[{}]:{}", text, ntohs(v6->sin6_port));
 }
 
 }  // namespace dunlin::net

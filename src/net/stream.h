@@ -47,4 +47,7 @@ class Stream {
   std::unique_ptr<ssl_st, void (*)(ssl_st*)> ssl_;
 };
 
+// Of the socket's other end: "10.0.0.7:51234", "[::1]:51234".
+std::string PeerAddress(int fd);
+
 }  // namespace dunlin::net

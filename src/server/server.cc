@@ -119,10 +119,11 @@ Status Check(const ServerOptions& o) {
   TRY(at_least("--http-max-connections", o.http_max_connections, 1));
   TRY(at_least("--http-idle-timeout-secs", o.http_idle_timeout_secs, 1));
   TRY(at_least("--http-read-timeout-secs", o.http_read_timeout_secs, 1));
-  TRY(at_least("--grpc-thread-count", o.grpc_thread_count, 1));
+  TRY(at_least("--grpc-thread-count", o.grpc_thread_count, 0));
   TRY(at_least("--grpc-max-message-size", o.grpc_max_message_size, 1024));
   TRY(at_least("--grpc-max-inflight-size", o.grpc_max_inflight_size, 1 << 20));
   TRY(at_least("--grpc-max-inflight-calls", o.grpc_max_inflight_calls, 1));
+  TRY(at_least("--grpc-max-connections", o.grpc_max_connections, 1));
   TRY(at_least("--max-queue-size", o.max_queue_size, 1));
   TRY(at_least("--model-load-thread-count", o.model_load_thread_count, 1));
   TRY(at_least("--model-load-retry-count", o.model_load_retry_count, 0));
@@ -199,26 +200,29 @@ Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api,
       l, [&api](Request& request, ReplyFn done) { api.Handle(request, std::move(done)); });
 }
 
-Result<std::shared_ptr<const TlsServer>> GrpcTls(const ServerOptions& o) {
+Result<std::shared_ptr<TlsServer>> GrpcTls(const ServerOptions& o) {
   if (!o.grpc_use_ssl && !o.grpc_use_ssl_mutual) return nullptr;
   if (o.grpc_use_ssl_mutual && o.grpc_root_cert.empty())
     return Fail(Code::kInvalidArgument, "--grpc-use-ssl-mutual needs --grpc-root-cert");
   return TRY(TlsServer::Create({.certificate = o.grpc_server_cert,
                                 .key = o.grpc_server_key,
                                 .client_ca = o.grpc_root_cert,
-                                .require_client = o.grpc_use_ssl_mutual}));
+                                .require_client = o.grpc_use_ssl_mutual,
+                                .protocol = "h2"}));
 }
 
 Result<std::unique_ptr<grpc::Server>> StartGrpc(const ServerOptions& o,
-                                                const serve::Service& service) {
+                                                const serve::Service& service,
+                                                Observability& observability) {
   grpc::ServerOptions g;
   g.address = o.grpc_address;
   g.port = o.grpc_port;
-  g.threads = o.grpc_thread_count;
+  g.threads = o.grpc_thread_count > 0 ? o.grpc_thread_count : std::min(8, UsableCpus());
   g.reuse_port = o.reuse_grpc_port;
   g.max_message_size = o.grpc_max_message_size;
   g.max_inflight_size = o.grpc_max_inflight_size;
   g.max_inflight_calls = o.grpc_max_inflight_calls;
+  g.max_connections = o.grpc_max_connections;
   g.response_compression = o.grpc_infer_response_compression_level;
   g.keepalive_time = milliseconds(o.grpc_keepalive_time);
   g.keepalive_timeout = milliseconds(o.grpc_keepalive_timeout);
@@ -231,7 +235,10 @@ Result<std::unique_ptr<grpc::Server>> StartGrpc(const ServerOptions& o,
   g.max_connection_age_grace = milliseconds(o.grpc_max_connection_age_grace);
   g.header_forward = TRY(
       serve::HeaderForward::Create("--grpc-header-forward-pattern", o.grpc_header_forward_pattern));
-  g.tls = TRY(GrpcTls(o));
+  if (const auto tls = TRY(GrpcTls(o))) {
+    observability.tls.push_back(tls.get());
+    g.tls = tls;
+  }
   return grpc::Server::Start(g, service);
 }
 
@@ -365,7 +372,7 @@ Status RunServer(const ServerOptions& options, std::unique_ptr<serve::Backend> b
     log::Info("metrics listening", {{"port", ports.metrics}});
   }
   if (options.allow_grpc) {
-    grpc = TRY(StartGrpc(options, service));
+    grpc = TRY(StartGrpc(options, service, observability));
     ports.grpc = grpc->port();
     log::Info("grpc listening", {{"address", options.grpc_address}, {"port", ports.grpc}});
   }

@@ -58,10 +58,11 @@ struct ServerOptions {
   std::string grpc_address = "0.0.0.0";
   int grpc_port = 8001;
   bool reuse_grpc_port = false;
-  int grpc_thread_count = 1;  // that poll; each answers some 30 000 small requests a second
+  int grpc_thread_count = 0;  // 0: one per usable CPU, at most 8
   int grpc_max_message_size = std::numeric_limits<int32_t>::max();
   int64_t grpc_max_inflight_size = int64_t{2} << 30;  // messages of all requests in progress
   int grpc_max_inflight_calls = 4096;
+  int grpc_max_connections = 4096;
   grpc::Compression grpc_infer_response_compression_level = grpc::Compression::kNone;
   int64_t grpc_keepalive_time = 7'200'000;
   int64_t grpc_keepalive_timeout = 20'000;

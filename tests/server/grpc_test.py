@@ -500,7 +500,7 @@ class Process(GrpcCase):
         server = self.serve()
         second = self.serve("--grpc-port", str(server.grpc), wait=False)
         self.assertNotEqual(second.process.wait(30), 0)
-        self.assertTrue(any("cannot listen for gRPC" in l.get("error", "") for l in second.lines))
+        self.assertTrue(any("cannot listen on" in l.get("error", "") for l in second.lines))
         off = self.serve("--allow-grpc", "false")
         self.assertIsNone(off.grpc)
         self.assertEqual(server.stop(), 0)
