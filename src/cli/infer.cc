@@ -86,7 +86,7 @@ Status Infer(const InferCommand& command, Stage& stage) {
   call.model = command.model;
   call.version = command.version;
   call.id = command.request_id;
-  TRY(AddParameters(command.parameters, call));
+  call.parameters = TRY(ParseParameters(command.parameters));
   const auto remote = TRY(Remote::Connect(command.server));
   stage = Stage::kServer;
   const serve::RemoteModel model = TRY(remote->Metadata(command.model, command.version));

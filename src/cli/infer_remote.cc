@@ -82,9 +82,7 @@ class HttpRemote final : public Remote {
   http::Client client_;
 };
 
-using Parameter = decltype(serve::InferCall::parameters)::mapped_type;
-
-Parameter ParameterOf(const std::string& text) {
+CallParameters::mapped_type ParameterOf(const std::string& text) {
   if (text == "true" || text == "false") return text == "true";
   const char* end = text.data() + text.size();
   int64_t integer = 0;
@@ -112,14 +110,15 @@ Result<std::unique_ptr<Remote>> Remote::Connect(const RemoteOptions& options) {
   return std::make_unique<HttpRemote>(url, client, TRY(http::Client::Connect(options.url, client)));
 }
 
-Status AddParameters(const std::vector<std::string>& options, serve::InferCall& call) {
+Result<CallParameters> ParseParameters(const std::vector<std::string>& options) {
+  Result<CallParameters> parameters;
   for (const std::string& option : options) {
     const size_t equals = option.find('=');
     if (equals == 0 || equals == std::string::npos)
       return Fail(Code::kInvalidArgument, "--parameter {}: give it as NAME=VALUE", option);
-    call.parameters[option.substr(0, equals)] = ParameterOf(option.substr(equals + 1));
+    (*parameters)[option.substr(0, equals)] = ParameterOf(option.substr(equals + 1));
   }
-  return {};
+  return parameters;
 }
 
 }  // namespace dunlin::cli

@@ -13,6 +13,8 @@
 
 namespace dunlin::cli {
 
+using CallParameters = decltype(serve::InferCall::parameters);
+
 // As written on the command line.
 struct RemoteOptions {
   std::string url;
@@ -47,6 +49,6 @@ class Remote {
 };
 
 // NAME=VALUE, each; true, false and numbers become such, the rest is text.
-Status AddParameters(const std::vector<std::string>& options, serve::InferCall& call);
+Result<CallParameters> ParseParameters(const std::vector<std::string>& options);
 
 }  // namespace dunlin::cli

@@ -196,6 +196,7 @@ Result<Sweep> ParseSweep(const std::string& text) {
 
 Status Perf(const PerfCommand& c, Stage& stage) {
   const Levels levels = TRY(LevelsOf(c));
+  CallParameters parameters = TRY(ParseParameters(c.parameters));
   TRY(AllowFiles(levels.slots));
   // Sleeping until a request is due must not take 50 us longer than that, the default.
   ::prctl(PR_SET_TIMERSLACK, 1);
@@ -206,7 +207,7 @@ Status Perf(const PerfCommand& c, Stage& stage) {
   auto made = PerfWorkload::Create(*remote,
                                    {.model = c.model,
                                     .version = c.version,
-                                    .parameters = c.parameters,
+                                    .parameters = std::move(parameters),
                                     .wanted = c.wanted,
                                     .inputs = c.inputs,
                                     .payloads = c.payloads,

@@ -131,7 +131,7 @@ Status PerfWorkload::MakeCalls(const serve::RemoteModel& model, bool& input_fail
     serve::InferCall call;
     call.model = options_.model;
     call.version = options_.version;
-    TRY(AddParameters(options_.parameters, call));
+    call.parameters = options_.parameters;
     for (const std::string& name : options_.wanted) call.outputs.push_back({name, 0, {}});
     for (const NamedTensor& t : inputs.tensors) {
       bytes += StoredBytes(t.tensor);

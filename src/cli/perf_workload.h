@@ -17,8 +17,8 @@ namespace dunlin::cli {
 
 struct WorkloadOptions {
   std::string model, version;
-  std::vector<std::string> parameters;  // NAME=VALUE
-  std::vector<std::string> wanted;      // outputs; empty: all
+  CallParameters parameters;
+  std::vector<std::string> wanted;  // outputs; empty: all
   // Extents may be ranges: "ids=1,8-128". Each request draws from them, and equal ranges draw
   // equal numbers, so that inputs of equal length stay so.
   InputOptions inputs;

@@ -253,6 +253,7 @@ class Real(Case):
         fails(USAGE, "whole numbers", self.url, "double", "--concurrency", 1.5)
         fails(USAGE, "No such file", self.url, "double", "--trace", "/no/such/file")
         fails(USAGE, "Name: value", self.url, "double", "--header", "nonsense")
+        fails(USAGE, "NAME=VALUE", self.url, "double", "--parameter", "nonsense")
         fails(USAGE, "--key", self.url, "double", "--cert", "x")
         fails(SERVER, "no process has the number", self.url, "double", "--server-pid", 2**30)
 
