@@ -60,8 +60,9 @@ Result<inference::ModelReadyResponse> ModelReady(const Service& service,
                                                  const inference::ModelReadyRequest& request) {
   const int64_t version = TRY(serve::ParseVersion(request.version()));
   Result<inference::ModelReadyResponse> response;
+  // Clients ask for models that are not there, too, and take errors for failures of the call.
   response->set_ready(!service.stopping.load(std::memory_order_relaxed) &&
-                      TRY(service.repository.IsReady(request.name(), version)));
+                      service.repository.IsReady(request.name(), version).value_or(false));
   return response;
 }
 
@@ -164,7 +165,6 @@ Status NoRepositoryName(const std::string& name) {
 
 Result<inference::RepositoryIndexResponse> RepositoryIndex(
     const Service& service, const inference::RepositoryIndexRequest& request) {
-  TRY(NoRepositoryName(request.repository_name()));
   Result<inference::RepositoryIndexResponse> response;
   for (const serve::IndexEntry& e : TRY(service.repository.Index(request.ready()))) {
     auto* model = response->add_models();
@@ -295,7 +295,7 @@ Result<inference::CudaSharedMemoryUnregisterResponse> CudaUnregister(
 Result<inference::TraceSettingResponse> TraceSetting(
     const Service& service, const inference::TraceSettingRequest& request) {
   const std::string& model = request.model_name();
-  if (!model.empty()) TRY(service.repository.Find(model, 0));
+  TRY(service.CheckTracedModel(model));
   serve::Tracer::Settings changes;
   for (const auto& [key, value] : request.settings())
     changes.emplace_back(key, std::vector<std::string>(value.value().begin(), value.value().end()));

@@ -119,7 +119,7 @@ void Api::Handle(Request& request, ReplyFn done) {
            .peer_identity = request.peer_identity});
       !allowed)
     return done(ErrorReply(allowed.error()));
-  if (!route.repository.empty())
+  if (!route.repository.empty() && route.endpoint != Endpoint::kIndex)
     return done(ErrorReply(501, "'repository_name' specification is not supported"));
   if (route.label.empty() &&
       (route.endpoint == Endpoint::kInfer || route.endpoint == Endpoint::kGenerate ||

@@ -69,9 +69,14 @@ Result<Reply> Api::SharedMemory(const Route& route, const Request& request) cons
 // There is no GPU. Clients look at and clear what they never registered, so that is no error.
 Result<Reply> Api::CudaSharedMemory(const Route& route, const Request& request) const {
   const bool status = request.method != "POST";
+  const bool registers =
+      !status && request.target.substr(0, request.target.find('?')).ends_with("/register");
   if (status && !route.region.empty())
     return Fail(Code::kNotFound, "Unable to find cuda shared memory region: '{}'", route.region);
-  if (!status && request.target.substr(0, request.target.find('?')).ends_with("/register"))
+  if (registers && route.region.empty())
+    return Fail(Code::kInvalidArgument,
+                "'region name' is necessary to register cuda shared memory region");
+  if (registers)
     return Fail(Code::kInvalidArgument,
                 "failed to register CUDA shared memory region: '{}', GPUs not supported",
                 route.region);

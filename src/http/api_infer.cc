@@ -64,7 +64,7 @@ struct Api::Call {
       case Endpoint::kGenerate:
         return JsonReply(TRY(WriteGenerate(*response)));
       case Endpoint::kGenerateStream:
-        return EventReply(200, TRY(WriteGenerate(*response)));
+        return EventReply(TRY(WriteGenerate(*response)));
       case Endpoint::kV1Predict:
         return JsonReply(TRY(WritePredict(form, *response)));
       default:
@@ -75,8 +75,6 @@ struct Api::Call {
     if (trace) trace->Stamp(serve::TracePoint::kInferResponseComplete);
     auto written = Write(std::move(response));
     Reply reply = written ? std::move(*written) : ErrorReply(written.error());
-    if (!written && endpoint == Endpoint::kGenerateStream)
-      reply = EventReply(reply.status, reply.body);
     if (written) CompressReply(encoding, reply);
     reply.trace = trace;
     reply.request_id = id;

@@ -38,7 +38,7 @@ Result<std::vector<std::string>> Strings(std::string_view key, JsonElement value
 }  // namespace
 
 Result<Reply> Api::TraceSetting(const Route& route, const Request& request) const {
-  if (!route.model.empty()) TRY(repository_.Find(route.model, 0));  // unknown names are errors
+  TRY(service_.CheckTracedModel(route.model));
   if (request.method == "POST") {
     JsonDocument document;
     serve::Tracer::Settings changes;

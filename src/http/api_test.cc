@@ -179,9 +179,9 @@ TEST_F(ApiTest, RawRequestsAreTheOneInput) {
   EXPECT_EQ(ErrorOf("m", "123456789", {{"Inference-Header-Content-Length", "0"}}),
             "400 [request id: <id_unknown>] input byte size mismatch for input 'x' for model 'm'. "
             "Expected 8, got 9");
-  EXPECT_NE(
-      ErrorOf("two", "", {{"Inference-Header-Content-Length", "0"}}).find("exactly one input"),
-      std::string::npos);
+  EXPECT_EQ(ErrorOf("two", "", {{"Inference-Header-Content-Length", "0"}}),
+            "400 [request id: <id_unknown>] Raw request must only have 1 input (found 1) to be "
+            "deduced but got 2 inputs in 'two' model configuration");
 }
 
 TEST_F(ApiTest, StringsInBothForms) {

@@ -94,9 +94,8 @@ Result<std::string> WriteGenerate(const serve::InferResponse& response) {
   return json.Take();
 }
 
-Reply EventReply(int status, std::string_view json) {
+Reply EventReply(std::string_view json) {
   Reply reply;
-  reply.status = status;
   reply.content_type = "text/event-stream; charset=utf-8";
   reply.body.reserve(json.size() + 8);
   reply.body += "data: ";

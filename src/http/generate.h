@@ -19,6 +19,6 @@ Result<serve::InferRequest> ParseGenerate(const serve::ModelSpec& model, std::st
 Result<std::string> WriteGenerate(const serve::InferResponse& response);
 
 // One server-sent event.
-Reply EventReply(int status, std::string_view json);
+Reply EventReply(std::string_view json);
 
 }  // namespace dunlin::http

@@ -19,20 +19,29 @@ using serve::ModelSpec;
 constexpr size_t kMaxRank = 32;
 constexpr uint64_t kMaxTimeoutUs = 366ull * 24 * 3600 * 1000000;  // beyond a year it is none
 
+Status CheckInputSize(std::string_view what, uint64_t bytes, int64_t most) {
+  if (bytes <= uint64_t(most)) return {};
+  return Fail(Code::kInvalidArgument,
+              "{} size of {} bytes exceeds the maximum allowed input size of {} bytes. Use "
+              "--http-max-input-size to increase the limit.",
+              what, bytes, most);
+}
+
 // --- The parts of a request --------------------------------------------------------------------
 
 class Parser {
  public:
   Parser(const ModelSpec& model, const serve::SharedMemory& shared_memory, ParsedInfer& out,
          std::string_view json, std::string_view tail, bool has_tail,
-         std::shared_ptr<const void> owner)
+         std::shared_ptr<const void> owner, int64_t max_input_bytes)
       : model_(model),
         shared_memory_(shared_memory),
         out_(out),
         json_(json),
         tail_(tail),
         has_tail_(has_tail),
-        owner_(std::move(owner)) {}
+        owner_(std::move(owner)),
+        max_input_bytes_(max_input_bytes) {}
 
   Status Run() {
     JsonDocument document;
@@ -119,7 +128,11 @@ class Parser {
     if (dtype == DType::kUndefined)
       return Fail(Code::kInvalidArgument,
                   "Unable to parse 'datatype': unknown datatype '{}' for input '{}'", type, name);
-    const Dims dims = TRY(Shape(input));
+    const Dims dims = TRY(Shape(name, input));
+    const auto elements = ElementCount(dims);
+    if (!elements)
+      return Fail(Code::kInvalidArgument, "byte size overflow for input '{}': shape {} of {}", name,
+                  ToString(dims), type);
     std::optional<uint64_t> binary;
     std::optional<serve::SharedMemoryRange> range;
     if (auto parameters = FindMember(input, "parameters")) {
@@ -141,8 +154,13 @@ class Parser {
     } else if (binary) {
       tensor = TRY(Binary(name, dtype, dims, *binary));
     } else if (const auto data = FindMember(input, "data")) {
+      // What has more elements than characters is refused for that.
+      if (dtype != DType::kString && *elements <= int64_t(json_.size()) &&
+          ByteSize(dtype, *elements) > max_input_bytes_)
+        return CheckInputSize(fmt::format("JSON tensor '{}'", name),
+                              uint64_t(ByteSize(dtype, *elements)), max_input_bytes_);
       tensor = TRY(TensorFromJson(dtype, dims, *data, name, json_.size()));
-    } else if (ElementCount(dims) == 0) {
+    } else if (*elements == 0) {
       tensor = TRY(Tensor::Create(dtype, dims));
     } else {
       return Fail(Code::kInvalidArgument,
@@ -179,12 +197,13 @@ class Parser {
     return range;
   }
 
-  Result<Dims> Shape(JsonElement input) {
+  static Result<Dims> Shape(std::string_view name, JsonElement input) {
     auto member = Member(input, "shape");
     if (!member) return UnableToParse("shape", member.error());
     auto array = AsArray(*member);
     if (!array) return UnableToParse("shape", array.error());
     Dims dims;
+    int64_t count = 1;
     for (const JsonElement e : *array) {
       auto extent = AsUnsigned(e);
       if (!extent) return UnableToParse("shape", extent.error());
@@ -193,10 +212,12 @@ class Parser {
                     dims.size() == kMaxRank ? fmt::format("more than {} dimensions", kMaxRank)
                                             : fmt::format("{} is out of range", *extent));
       dims.push_back(int64_t(*extent));
+      if (*extent > 0 && __builtin_mul_overflow(count, int64_t(*extent), &count))
+        return Fail(Code::kInvalidArgument,
+                    "Unable to parse 'shape': {} of input '{}' causes total element count to "
+                    "exceed maximum size of {}",
+                    ToString(dims), name, std::numeric_limits<int64_t>::max());
     }
-    if (!ElementCount(dims))
-      return Fail(Code::kInvalidArgument, "Unable to parse 'shape': {} has too many elements",
-                  ToString(dims));
     return dims;
   }
 
@@ -259,35 +280,42 @@ class Parser {
   std::string_view tail_;  // binary data not yet used
   const bool has_tail_;    // the request says where its JSON ends
   const std::shared_ptr<const void> owner_;
+  const int64_t max_input_bytes_;
 };
 
 // The whole body is the one input of the model.
 Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body,
                              std::shared_ptr<const void> owner) {
+  if (model.inputs.size() != 1)
+    return Fail(Code::kInvalidArgument,
+                "[request id: <id_unknown>] Raw request must only have 1 input (found 1) to be "
+                "deduced but got {} inputs in '{}' model configuration",
+                model.inputs.size(), model.name);
+  const serve::TensorSpec& input = model.inputs[0];
   const auto refuse = [&](std::string_view why) {
     return Fail(Code::kInvalidArgument,
-                "raw binary request for model '{}' is not possible: the model {}", model.name, why);
+                "[request id: <id_unknown>] The shape of the raw input '{}' can not be deduced "
+                "because {}",
+                input.name, why);
   };
-  if (model.inputs.size() != 1) return refuse("must have exactly one input");
-  const serve::TensorSpec& input = model.inputs[0];
-  if (input.any_shape) return refuse("does not say how many dimensions its input has");
+  if (input.any_shape) return refuse("the model does not say how many dimensions it has");
   Dims dims = input.dims;
-  if (input.dtype == DType::kString) {
-    if (dims.size() != 1 || (dims[0] != 1 && dims[0] != -1))
-      return refuse("has a BYTES input whose shape is not [1]");
-    dims[0] = 1;
-  }
   int64_t known = 1;
   int variable = -1;
   for (size_t i = 0; i < dims.size(); ++i) {
     if (dims[i] != -1) {
-      if (__builtin_mul_overflow(known, dims[i], &known)) return refuse("has too large an input");
+      if (__builtin_mul_overflow(known, dims[i], &known)) return refuse("it is too large");
     } else if (variable >= 0) {
-      return refuse("has more than one variable-size dimension");
+      return refuse("there are more than one variable-sized dimension");
     } else {
       variable = int(i);
     }
   }
+  if (input.dtype == DType::kString && (variable >= 0 || known != 1))
+    return Fail(Code::kInvalidArgument,
+                "[request id: <id_unknown>] For BYTE datatype raw input '{}', the model must have "
+                "input shape [1]",
+                input.name);
   if (variable >= 0) {
     const int64_t step = ByteSize(input.dtype, known);
     if (step == 0 || int64_t(body.size()) % step != 0)
@@ -304,7 +332,7 @@ Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body,
   std::string element;
   std::string_view bytes = body;
   if (input.dtype == DType::kString) {  // the body is the element; the length is implied
-    if (body.size() > UINT32_MAX) return refuse("cannot take a BYTES element of more than 4 GiB");
+    if (body.size() > UINT32_MAX) return refuse("an element of BYTES has less than 4 GiB");
     const auto n = uint32_t(body.size());
     element.append(reinterpret_cast<const char*>(&n), sizeof n).append(body);
     bytes = element;
@@ -318,7 +346,7 @@ Result<ParsedInfer> ParseRaw(const ModelSpec& model, std::string_view body,
 }  // namespace
 
 Result<ParsedInfer> ParseInfer(const ModelSpec& model, const InferBody& body,
-                               const serve::SharedMemory& shared_memory, int64_t max_json_bytes) {
+                               const serve::SharedMemory& shared_memory, int64_t max_input_bytes) {
   std::string_view json = body.bytes, tail;
   const std::string_view header_length = body.header_length;
   if (!header_length.empty()) {
@@ -335,17 +363,18 @@ Result<ParsedInfer> ParseInfer(const ModelSpec& model, const InferBody& body,
       return Fail(Code::kInvalidArgument,
                   "inference header size should be in range (0, {}), got: {}", json.size(),
                   header_length);
-    if (length == 0) return ParseRaw(model, body.bytes, body.owner);
+    if (length == 0) {
+      TRY(CheckInputSize("raw request", body.bytes.size(), max_input_bytes));
+      return ParseRaw(model, body.bytes, body.owner);
+    }
     json = body.bytes.substr(0, size_t(length));
     tail = body.bytes.substr(size_t(length));
   }
-  if (int64_t(json.size()) > max_json_bytes)
-    return Fail(Code::kInvalidArgument,
-                "request JSON size of {} bytes exceeds the maximum allowed input size of {} bytes. "
-                "Use --http-max-input-size to increase the limit.",
-                json.size(), max_json_bytes);
+  TRY(CheckInputSize("request JSON", json.size(), max_input_bytes));
   Result<ParsedInfer> parsed;
-  TRY(Parser(model, shared_memory, *parsed, json, tail, !header_length.empty(), body.owner).Run());
+  TRY(Parser(model, shared_memory, *parsed, json, tail, !header_length.empty(), body.owner,
+             max_input_bytes)
+          .Run());
   return parsed;
 }
 

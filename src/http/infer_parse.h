@@ -44,10 +44,10 @@ struct InferBody {
 
 // Errors in the protocol's words; nothing is allocated that the body's own size does not bound.
 Result<ParsedInfer> ParseInfer(const serve::ModelSpec& model, const InferBody& body,
-                               const serve::SharedMemory& shared_memory, int64_t max_json_bytes);
+                               const serve::SharedMemory& shared_memory, int64_t max_input_bytes);
 
 // How deep arrays and objects may nest in any JSON a client sends.
-inline constexpr size_t kMaxJsonDepth = 64;
+inline constexpr size_t kMaxJsonDepth = 100;
 // Inputs or outputs of one request; more than any model has.
 inline constexpr size_t kMaxTensors = 4096;
 

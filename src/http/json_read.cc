@@ -31,6 +31,11 @@ Result<JsonElement> JsonDocument::Parse(std::string_view text) {
   JsonElement root;
   // The caller has made sure of the padding, so nothing is copied.
   const auto error = parser.parse(text.data(), text.size(), false).get(root);
+  if (error == simdjson::DEPTH_ERROR)
+    return Fail(Code::kInvalidArgument,
+                "failed to parse the request JSON buffer: JSON nesting depth exceeds maximum "
+                "allowed limit ({})",
+                kMaxJsonDepth);
   if (error != simdjson::SUCCESS)
     return Fail(error == simdjson::MEMALLOC ? Code::kResourceExhausted : Code::kInvalidArgument,
                 "failed to parse the request JSON buffer: {}", simdjson::error_message(error));

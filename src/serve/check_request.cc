@@ -66,6 +66,14 @@ Status CheckNames(const ModelSpec& model, InferRequest& request) {
       return Fail(Code::kInvalidArgument, "{}unexpected inference output '{}' for model '{}'",
                   RequestPrefix(request), name, model.name);
   }
+  if (request.outputs.size() > 1) {
+    std::set<std::string_view> seen;
+    for (const std::string& name : request.outputs)
+      if (!seen.insert(name).second)
+        return Fail(Code::kInvalidArgument,
+                    "{}Duplicate output name '{}' is not allowed in a request",
+                    RequestPrefix(request), name);
+  }
   std::vector<NamedTensor>& inputs = request.inputs;
   size_t placed = 0;  // inputs [0, placed) are in order
   for (const TensorSpec& s : model.inputs) {
@@ -155,9 +163,6 @@ Result<int64_t> CheckRequest(const ModelSpec& model, InferRequest& request) {
       in.tensor = in.tensor.Reshaped(engine);
     }
   }
-  if (request.outputs.size() < 2) return std::max<int64_t>(1, batch);
-  std::set<std::string_view> seen;
-  std::erase_if(request.outputs, [&](const std::string& o) { return !seen.insert(o).second; });
   return std::max<int64_t>(1, batch);
 }
 

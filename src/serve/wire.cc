@@ -1,5 +1,7 @@
 #include "serve/wire.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <bit>
 #include <charconv>
@@ -50,9 +52,17 @@ Result<Tensor> StringsFromBytes(const Dims& dims, int64_t count, std::string_vie
 }  // namespace
 
 std::span<const std::string_view> ServerExtensions() {
-  static constexpr std::string_view kExtensions[] = {"classification",      "model_repository",
-                                                     "model_configuration", "binary_tensor_data",
-                                                     "parameters",          "statistics"};
+  static constexpr std::string_view kExtensions[] = {"classification",
+                                                     "model_repository",
+                                                     "model_repository(unload_dependents)",
+                                                     "schedule_policy",
+                                                     "model_configuration",
+                                                     "system_shared_memory",
+                                                     "binary_tensor_data",
+                                                     "parameters",
+                                                     "statistics",
+                                                     "trace",
+                                                     "logging"};
   return kExtensions;
 }
 
@@ -84,7 +94,8 @@ Result<Tensor> TensorFromBytes(DType dtype, const Dims& dims, std::string_view b
                                std::shared_ptr<const void> owner) {
   const auto count = ElementCount(dims);
   if (!count)
-    return Fail(Code::kInvalidArgument, "Shape {} does not describe a tensor", ToString(dims));
+    return Fail(Code::kInvalidArgument, "Shape [{}] does not describe a tensor",
+                fmt::join(dims.begin(), dims.end(), ","));
   if (dtype == DType::kString) return StringsFromBytes(dims, *count, bytes);
   const int64_t expected = ByteSize(dtype, *count);
   if (expected != int64_t(bytes.size()))

@@ -351,7 +351,6 @@ class Methods(GrpcCase):
     def test_trace_settings(self):
         settings = self.c.TraceSetting().settings
         self.assertEqual(list(settings["trace_level"].value), ["OFF"])
-        self.assertStatus(grpc.StatusCode.NOT_FOUND, "is not found", self.c.TraceSetting, model_name="no")
         change = pb.TraceSettingRequest(model_name="double")
         change.settings["trace_rate"].value.append("7")
         self.assertEqual(list(self.c.TraceSetting(change).settings["trace_rate"].value), ["7"])

@@ -173,7 +173,7 @@ class Settings(Case):
         self.assertError(post("/v2/trace/setting", {"trace_file": "x"}), 501, "trace file location can not be updated through network protocol")
         self.assertError(post("/v2/trace/setting", {"trace_rate": 3}), 400, "Unable to parse 'trace_rate'")
         self.assertError(post("/v2/trace/setting", []), 400, "failed to parse the request JSON buffer")
-        self.assertError(server.ask("GET", "/v2/models/none/trace/setting"), 404, "unknown model")
+        self.assertError(server.ask("GET", "/v2/models/none/trace/setting"), 400, "Request for unknown model : none")
         logging = get("/v2/logging")
         self.assertEqual(set(logging), {"log_file", "log_info", "log_warning", "log_error", "log_verbose_level", "log_format"})
         reply = json.loads(post("/v2/logging", {"log_info": False, "log_verbose_level": 2})[2])

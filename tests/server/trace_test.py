@@ -127,8 +127,8 @@ class Files(TraceCase):
         error = self.settings(server, {"trace_file": "x"}, status=501)["error"]
         self.assertEqual(error, "trace file location can not be updated through network protocol")
         self.assertIn("Unable to parse 'trace_rate', got: x", self.settings(server, {"trace_rate": "x"}, status=400)["error"])
-        self.settings(server, model="none", status=404)
-        self.settings(server, {"trace_rate": "1"}, model="none", status=404)
+        self.settings(server, model="none", status=400)
+        self.settings(server, {"trace_rate": "1"}, model="none", status=400)
         self.eventually(lambda: (self.out / "trace.json").exists() and len(self.read()) == 2)
         for head, _, tensors in self.read().values():
             self.assertEqual(head["model_name"], "double")
