@@ -8,6 +8,8 @@ import contextlib
 import http.client
 import json
 import pathlib
+import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -115,6 +117,40 @@ class Tls(Case):
         for client in (None, "stranger"):
             with self.assertRaises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
                 self.ask(server, self.files.context(client))
+
+    def test_certificates_change_on_sighup(self):
+        for kind in ("pem", "key"):
+            shutil.copy(self.files.path(f"server.{kind}"), self.files.path(f"live.{kind}"))
+        self.files.sign("next", "subjectAltName=IP:127.0.0.1")
+        server = self.serve("--http-ssl-cert-file", str(self.files.path("live.pem")), "--http-ssl-key-file", str(self.files.path("live.key")))
+        context = self.files.context()
+
+        def connect():
+            s = context.wrap_socket(socket.create_connection((HOST, server.http), timeout=20), server_hostname=HOST)
+            self.addCleanup(s.close)
+            return s
+
+        def subject(s):
+            return dict(part[0] for part in s.getpeercert()["subject"])["commonName"]
+
+        old = connect()
+        self.assertEqual(subject(old), "server")
+        for kind in ("key", "pem"):
+            shutil.copy(self.files.path(f"next.{kind}"), self.files.path(f"live.{kind}"))
+        server.process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while subject(connect()) != "next":
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        # Who is connected stays so.
+        old.sendall(b"GET /v2/health/live HTTP/1.1\r\n\r\n")
+        self.assertIn(b"200 OK", old.recv(4096))
+        # Half a change: a key that is not the certificate's.
+        shutil.copy(self.files.path("server.pem"), self.files.path("live.pem"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("reload failed, what was in force stays so")
+        self.assertEqual(subject(connect()), "next")
+        self.assertEqual(server.stop(), 0)
 
     def test_files_that_are_wrong(self):
         for flags in (
