@@ -5,8 +5,8 @@
 
 Good clients (HTTP, gRPC where the server speaks it, shared memory where it is allowed) run alone first, then together with
 clients that vanish in the middle of a request, stall, send garbage, and hold connections. Fails when an answer was wrong, when
-resident memory at the end is more than 2 % above what it was after the first tenth, or when p99 of the good clients is more
-than 1.5 times that of the quiet run. Every client keeps to a rate or pauses: the point is what they do to each
+resident memory at the end is more than 2 % above what it was after the first tenth, when connections are left over, or when p99
+of the good clients is more than 1.5 times that of the quiet run. Every client keeps to a rate or pauses: the point is what they do to each
 other, not how much the machine bears.
 """
 
@@ -32,9 +32,10 @@ MODEL = "identity"
 class Bad:
     """Threads that misuse the server until stopped; what they do is drawn from a seed that is printed."""
 
-    def __init__(self, port, seed):
-        self.port, self.stopping, self.counts = port, threading.Event(), {}
+    def __init__(self, port, grpc, seed):
+        self.port, self.grpc, self.stopping, self.counts = port, grpc, threading.Event(), {}
         deeds = [self.vanish, self.stall, self.garbage, self.hold, self.half_body]
+        deeds += [self.grpc_garbage, self.grpc_vanish, self.grpc_hold] if grpc else []
         self.threads = [threading.Thread(target=self.run, args=(deed, random.Random(f"{seed} {deed.__name__}")), daemon=True)
                         for deed in deeds]
         for thread in self.threads:
@@ -49,9 +50,8 @@ class Bad:
             self.counts[deed.__name__] = self.counts.get(deed.__name__, 0) + 1
             self.stopping.wait(random.uniform(0.01, 0.1))
 
-    def connect(self):
-        s = socket.create_connection((HOST, self.port), timeout=5)
-        return s
+    def connect(self, port=None):
+        return socket.create_connection((HOST, port or self.port), timeout=5)
 
     def request(self, floats=SMALL):
         tensor = {"name": "x", "shape": [1, floats], "datatype": "FP32", "parameters": {"binary_data_size": 4 * floats}}
@@ -97,10 +97,50 @@ class Bad:
             s.recv(4096)
 
     def hold(self, random):
-        held = [self.connect() for _ in range(50)]
+        self.hold_some(random, self.port, b"")
+
+    def hold_some(self, random, port, begin):
+        held = [self.connect(port) for _ in range(50)]
+        for s in held:
+            s.sendall(begin)
         self.stopping.wait(random.uniform(0.5, 3))
         for s in held:
             s.close()
+
+    # HTTP/2: a frame is a length, a type, flags and a stream; the first ones say who speaks.
+    PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+    def grpc_frames(self, random):
+        frames = b""
+        for _ in range(random.randint(1, 20)):
+            body = random.randbytes(random.randint(0, 300))
+            stream = random.choice([0, 1, 3, random.getrandbits(31)])
+            frames += struct.pack(">I", len(body))[1:] + bytes([random.randrange(12), random.randrange(256)])
+            frames += struct.pack(">I", stream) + body
+        return frames
+
+    def grpc_garbage(self, random):
+        """Frames that are none, or none that fit."""
+        with self.connect(self.grpc) as s:
+            s.settimeout(0.5)
+            s.sendall(random.randbytes(500) if random.random() < 0.3 else self.PREFACE + self.grpc_frames(random))
+            s.recv(4096)
+
+    def grpc_vanish(self, random):
+        """Half a call: a head that lacks its end, or the frame of a message without the message."""
+        path = b"/inference.GRPCInferenceService/ModelInfer"
+        literal = lambda name, value: bytes([0, len(name)]) + name + bytes([len(value)]) + value
+        head = literal(b":method", b"POST") + literal(b":scheme", b"http") + literal(b":path", path)
+        head += literal(b":authority", b"x") + literal(b"content-type", b"application/grpc") + literal(b"te", b"trailers")
+        frame = lambda kind, flags, body, size=None: (struct.pack(">I", len(body) if size is None else size)[1:]
+                                                      + bytes([kind, flags, 0, 0, 0, 1]) + body)
+        with self.connect(self.grpc) as s:
+            s.sendall(self.PREFACE + frame(1, 4 if random.random() < 0.8 else 0, head))
+            s.sendall(frame(0, 0, b"\0" + struct.pack(">I", 1 << random.randrange(31)) + random.randbytes(50), random.choice([55, 16000])))
+            self.stopping.wait(random.uniform(0, 0.3))
+
+    def grpc_hold(self, random):
+        self.hold_some(random, self.grpc, self.PREFACE)
 
     def stop(self):
         self.stopping.set()
@@ -152,12 +192,17 @@ def main():
             server.stop()
 
 
+def open_files(server):
+    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
+
+
 def soak(dunlin, server, args):
+    files = open_files(server)
     grpc = next((l["port"] for l in server.lines if l["event"] == "grpc listening"), None)
     quiet = results(good_clients(dunlin, server, grpc, args.quiet_seconds))
     seconds = args.minutes * 60
     print(f"quiet run done; bad clients join for {args.minutes:g} minutes, seed {args.seed}", flush=True)
-    bad = Bad(server.http, args.seed)
+    bad = Bad(server.http, grpc, args.seed)
     processes = good_clients(dunlin, server, grpc, seconds)
     time.sleep(seconds / 10)  # pools and caches fill first
     first = server.rss()
@@ -177,6 +222,11 @@ def soak(dunlin, server, args):
         if after > 1.5 * before:
             failures.append(f"{name}: p99 is {after / before:.2f} times that of the quiet run")
     print(f"bad clients: {bad.counts}")
+    patience = time.monotonic() + 10
+    while open_files(server) > files and time.monotonic() < patience:
+        time.sleep(0.1)
+    if open_files(server) > files:
+        failures.append(f"{open_files(server) - files} more open files than at the start")
     print(f"resident: {first / 2**20:.1f} MiB after a tenth, {last / 2**20:.1f} MiB at the end ({last / first - 1:+.1%})")
     if last > 1.02 * first:
         failures.append("resident memory grew by more than 2 %")
