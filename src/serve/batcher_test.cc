@@ -176,6 +176,17 @@ TEST_F(BatcherTest, TakesTheLargestPreferredSizeAndNothingBeyondTheMaximum) {
   EXPECT_EQ(counters_->Batches(), (Sizes{4, 1, 8}));
 }
 
+TEST_F(BatcherTest, ASmallerPreferredSizeGoesBeforeWhatIsLeft) {
+  Batching().preferred_sizes = {2, 8};
+  Make();
+  Hold();
+  std::vector<std::future<std::string>> answers;
+  for (int i = 0; i < 3; ++i) answers.push_back(Begin(Request({float(i)})));
+  Release();
+  for (auto& a : answers) a.get();
+  EXPECT_EQ(counters_->Batches(), (Sizes{2, 1}));
+}
+
 TEST_F(BatcherTest, JoinsEqualShapesOnly) {
   Batching().preferred_sizes = {8};
   Make();
@@ -265,6 +276,9 @@ TEST_F(BatcherTest, TimeoutsExpireWhileNoInstanceIsFree) {
   Release();
   EXPECT_EQ(counters_->Batches(), Sizes{}) << "they do not run";
   EXPECT_EQ(model_->Statistics().fail.count, 2u);
+  EXPECT_NE(metrics_.Text().find(
+                R"(nv_inference_request_failure{model="m",version="1",reason="REJECTED"} 2)"),
+            std::string::npos);
 }
 
 TEST_F(BatcherTest, ATimeoutOfTheRequestNeedsThePolicysLeave) {

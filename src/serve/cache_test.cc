@@ -70,6 +70,7 @@ TEST(VersionCache, KeysTellRequestsApart) {
       RequestOf({{"x", a.Reshaped({1, 2})}}),
       RequestOf({{"x", Tensor::Of<int32_t>({2}, {0x3f800000, 0x40000000})}}),  // the bytes of a
       RequestOf({{"x", a}}, {"y"}),
+      RequestOf({{"x", a}}, {"w"}),
       RequestOf({{"x", a}}, {"y", "w"}),
       RequestOf({{"x", Tensor::Of<std::string>({2}, {"a", "bc"})}}),
       RequestOf({{"x", Tensor::Of<std::string>({2}, {"ab", "c"})}}),

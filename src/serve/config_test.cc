@@ -441,6 +441,18 @@ TEST(ModelSpec, TakesQueuePoliciesAndTheSlo) {
   EXPECT_FALSE(MakeSpec(c, {}, 1, "/nowhere", {}));
 }
 
+TEST(ModelSpec, TakesPreserveOrdering) {
+  for (const bool ordered : {false, true}) {
+    const std::string text =
+        fmt::format("max_batch_size: 8 dynamic_batching {{ preserve_ordering: {} }}", ordered);
+    ModelConfig c;
+    ASSERT_EQ(ErrorOf(text, kBatchIn, kBatchOut, AutoComplete::kOn, &c), "");
+    const auto spec = MakeSpec(c, *ParseConfigText(text), 1, "/nowhere", {});
+    ASSERT_TRUE(spec) << spec.error().message;
+    EXPECT_EQ(spec->batching->preserve_ordering, ordered);
+  }
+}
+
 TEST(ModelSpec, LabelFilesStayInsideTheModel) {
   ModelConfig c;
   ASSERT_EQ(

@@ -63,6 +63,17 @@ class RepositoryExtension(Case):
         self.assertEqual(self.load(server, "double")[0], 200)
         self.assertEqual(self.index(server, '{"ready":true}'), [{"name": "double", "version": "1", "state": "READY"}])
 
+    def test_a_model_that_is_asked_for_and_missing_is_not_ready(self):
+        self.write("double/1/model.onnx", add_model())
+        flags = ("--model-control-mode", "explicit", "--load-model", "double", "--load-model", "missing", "--exit-on-error=false")
+        server = self.serve(*flags)
+        self.assertEqual(server.ask("GET", "/v2/health/ready")[0], 400)
+        self.assertEqual(self.answer(server), 8)
+        # Whoever asks for its unload no longer wants it.
+        self.assertEqual(server.ask("POST", "/v2/repository/models/missing/unload")[0], 200)
+        self.assertEqual(server.ask("GET", "/v2/health/ready")[0], 200)
+        self.assertEqual(self.serve(*flags, "--strict-readiness=false").ask("GET", "/v2/health/ready")[0], 200)
+
     def test_a_load_request_may_bring_the_model(self):
         self.write("double/1/model.onnx", add_model())
         temporary = tempfile.TemporaryDirectory()
