@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <array>
 #include <cmath>
 
 namespace dunlin {
@@ -26,13 +27,19 @@ size_t SequenceLength(std::string_view s) {
   return 0;
 }
 
+// Characters that stand for themselves.
+constexpr auto kPlain = [] {
+  std::array<bool, 256> plain{};
+  for (size_t c = 0x20; c < 0x80; ++c) plain[c] = c != '"' && c != '\\';
+  return plain;
+}();
+
 // Appends `text` in quotes.
 void AppendQuoted(std::string& out, std::string_view text) {
-  const auto plain = [](unsigned char c) { return c >= 0x20 && c < 0x80 && c != '"' && c != '\\'; };
   out += '"';
   while (!text.empty()) {
     size_t run = 0;
-    while (run < text.size() && plain(static_cast<unsigned char>(text[run]))) ++run;
+    while (run < text.size() && kPlain[static_cast<unsigned char>(text[run])]) ++run;
     out += text.substr(0, run);
     text.remove_prefix(run);
     if (text.empty()) break;
@@ -89,6 +96,12 @@ JsonWriter& JsonWriter::Key(std::string_view key) {
   AppendQuoted(text_, key);
   text_ += ':';
   after_key_ = true;
+  return *this;
+}
+
+JsonWriter& JsonWriter::String(std::string_view value) {
+  Separate();
+  AppendQuoted(text_, value);
   return *this;
 }
 

@@ -20,11 +20,13 @@ std::string JsonQuoted(std::string_view text);
 
 class JsonWriter {
  public:
+  JsonWriter() = default;
+  explicit JsonWriter(size_t expected_bytes) { text_.reserve(expected_bytes); }
   JsonWriter& BeginObject() { return Open('{', '}'); }
   JsonWriter& BeginArray() { return Open('[', ']'); }
   JsonWriter& End();
   JsonWriter& Key(std::string_view key);
-  JsonWriter& String(std::string_view value) { return Raw(JsonQuoted(value)); }
+  JsonWriter& String(std::string_view value);
   JsonWriter& Int(int64_t value);
   JsonWriter& Double(double value,
                      int digits = 6);  // significant digits; NaN and infinities become null
