@@ -107,10 +107,25 @@ serve::ApiGroup GroupOf(Endpoint endpoint) {
   }
 }
 
+// ParseRoute; clients mostly ask for the same thing again.
+const Route& RouteOf(const Request& request) {
+  constexpr size_t kMaxKept = 1024;
+  thread_local std::string method, target;
+  thread_local Route route;
+  if (request.target != target || request.method != method || target.empty()) {
+    target.clear();  // should memory run out below
+    route = ParseRoute(request.method, request.target);
+    if (request.target.size() > kMaxKept) return route;
+    method = request.method;
+    target = request.target;
+  }
+  return route;
+}
+
 }  // namespace
 
-void Api::Handle(Request& request, ReplyFn done) {
-  const Route route = ParseRoute(request.method, request.target);
+void Api::Handle(const Request& request, ReplyFn done) {
+  const Route& route = RouteOf(request);
   if (route.endpoint == Endpoint::kNotFound) return done(ErrorReply(404, "Not Found"));
   if (!route.method_allowed) return done(ErrorReply(405, "Method Not Allowed"));
   if (Status allowed = service_.access.Check(

@@ -22,7 +22,7 @@ class Api {
       : service_(service), repository_(service.repository), options_(std::move(options)) {}
 
   // `done` is called once, here or on another thread. Never blocks for long. Thread-safe.
-  void Handle(Request& request, ReplyFn done);
+  void Handle(const Request& request, ReplyFn done);
 
  private:
   struct Call;

@@ -162,6 +162,31 @@ TEST_F(ApiTest, BinaryTensorsGoBothWays) {
   EXPECT_EQ(a.body.substr(n), Bytes({2.f, 3.f}));
 }
 
+TEST_F(ApiTest, TheSameJsonAgainTakesItsOwnBytes) {
+  const auto json = [](const std::string& outputs) {
+    return R"({"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}],)" +
+           outputs + "}";
+  };
+  const auto ask = [&](const std::string& text, const std::string& tail) {
+    return Infer("m", text + tail,
+                 {{"Inference-Header-Content-Length", std::to_string(text.size())}});
+  };
+  const std::string binary = json(R"("parameters":{"binary_data_output":true})");
+  const std::string listed = json(R"("outputs":[{"name":"y"}])");
+  for (float f = 0; f < 3; ++f) {
+    const Answer a = ask(binary, Bytes({f, 2 * f}));
+    EXPECT_EQ(a.body.substr(std::stoul(a.header_length)), Bytes({f + 1, 2 * f + 1}));
+    EXPECT_EQ(ask(binary, Bytes({f})).status, 400);
+    EXPECT_EQ(ask(binary, Bytes({f, f, f})).status, 400);
+    for (const float g : {f, 7.f})
+      EXPECT_NE(
+          ask(listed, Bytes({g, g})).body.find(R"("data":[)" + std::to_string(int(g) + 1) + ".0,"),
+          std::string::npos);
+    // What names no bytes is not taken for what did.
+    EXPECT_EQ(Infer("m", binary).status, 400);
+  }
+}
+
 TEST_F(ApiTest, ListedOutputsIgnoreTheDefaultForm) {
   const std::string input =
       R"("inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}])";

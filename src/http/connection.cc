@@ -36,6 +36,9 @@ constexpr int kReadsPerTurn = 16;
 constexpr size_t kGatheredBytes = 256 << 10;
 // A tensor that is smaller is copied behind the text: cheaper than another part of a write.
 constexpr size_t kCopiedBytes = 4 << 10;
+// Read first of a request where the one before was large: a head and its JSON. The rest is then not
+// copied to the body but read to it.
+constexpr size_t kHeadBytes = 4 << 10;
 // Of an idle connection's buffers.
 constexpr size_t kKeptBytes = 4 << 10;
 // More chunks than this are an attack on our patience; the protocol's servers draw the line here.
@@ -63,7 +66,10 @@ class Connection::Parser final : public bhttp::basic_parser<true> {
     eager(false);
     if (request != nullptr) request->headers.clear();
   }
-  size_t Feed(std::string_view data) { return put({data.data(), data.size()}, error_); }
+  size_t Feed(std::string_view data) {
+    fed_ = data;
+    return put({data.data(), data.size()}, error_);
+  }
   error_code error() const { return error_; }
   bool needs_more() const { return error_ == bhttp::error::need_more; }
   // What our side had against the body.
@@ -83,8 +89,13 @@ class Connection::Parser final : public bhttp::basic_parser<true> {
     request_->target = View(target);
   }
   void on_response_impl(int, string_view, int, error_code&) override {}
-  void on_field_impl(bhttp::field, string_view name, string_view value, error_code&) override {
-    if (request_ != nullptr) request_->headers.push_back({View(name), View(value)});
+  void on_field_impl(bhttp::field, string_view name, string_view value, error_code& ec) override {
+    if (request_ == nullptr) return;
+    // A value over several lines, which HTTP no longer allows, is put together in a place that
+    // goes.
+    if (!value.empty() && (value.data() < fed_.data() || value.data() > fed_.data() + fed_.size()))
+      ec = bhttp::error::bad_obs_fold;
+    request_->headers.push_back({View(name), View(value)});
   }
   void on_header_impl(error_code&) override {}
   void on_body_init_impl(const boost::optional<uint64_t>&, error_code&) override {}
@@ -106,6 +117,7 @@ class Connection::Parser final : public bhttp::basic_parser<true> {
 
   Request* const request_;
   net::Body* body_ = nullptr;
+  std::string_view fed_;
   error_code error_;
   std::optional<Error> refusal_;
   int version_ = 11;
@@ -234,9 +246,9 @@ void Connection::ReadInput() {
     }
     const bool fresh = pending_.empty();
     const size_t old = pending_.size();
-    if (!fresh) pending_.resize(old + kScratchBytes);
-    const ssize_t n =
-        stream_.Read(fresh ? worker_.scratch.get() : pending_.data() + old, kScratchBytes);
+    const size_t most = after_large_ && !body_ ? kHeadBytes : kScratchBytes;
+    if (!fresh) pending_.resize(old + most);
+    const ssize_t n = stream_.Read(fresh ? worker_.scratch.get() : pending_.data() + old, most);
     if (!fresh) pending_.resize(old + size_t(std::max<ssize_t>(n, 0)));
     if (n == Stream::kWouldBlock) break;
     if (n <= 0) return Close();  // gone, perhaps in the middle of a request: nobody to answer
@@ -253,7 +265,7 @@ void Connection::ReadInput() {
       const size_t used = Consume(pending_);
       pending_.erase(0, used);
     }
-    if (size_t(n) < kScratchBytes && stream_.pending() == 0) break;  // that was all
+    if (size_t(n) < most && stream_.pending() == 0) break;  // that was all
   }
   Flush();
 }
@@ -291,6 +303,8 @@ size_t Connection::ConsumeHead(std::string_view data) {
     received_ = 0;
     searched_ = tried_ = 0;
   }
+  Head& head = worker_.head;
+  if (tried_ == 0 && !head.bytes.empty() && data.starts_with(head.bytes)) return BeginRequest(data);
   // A head that comes in pieces is parsed when its end is there, and whenever it has doubled, so
   // that what is no HTTP is refused early. That keeps the work linear.
   if (tried_ > 0 && data.size() < 2 * tried_) {
@@ -298,6 +312,7 @@ size_t Connection::ConsumeHead(std::string_view data) {
     searched_ = data.size();
     if (data.find("\r\n\r\n", from) == std::string_view::npos) return 0;
   }
+  head.bytes.clear();
   Parser parser(&worker_.request);
   parser.header_limit(uint32_t(options().max_header_size));
   const size_t used = parser.Feed(data);
@@ -309,19 +324,43 @@ size_t Connection::ConsumeHead(std::string_view data) {
     RefuseParse(parser);
     return 0;
   }
-  return BeginRequest(parser, data, used);
+  KeepHead(parser, data.substr(0, used));
+  return BeginRequest(data);
 }
 
-// The head is complete: the request is handled if its body is there too.
-size_t Connection::BeginRequest(const Parser& head, std::string_view data, size_t head_bytes) {
-  keep_alive_ = head.keep_alive();
-  old_client_ = head.old_client();
+// Makes what was parsed from `bytes` the worker's: facts, and views of a copy.
+void Connection::KeepHead(const Parser& parsed, std::string_view bytes) {
+  Head& head = worker_.head;
+  head.bytes = bytes;
+  head.keep_alive = parsed.keep_alive();
+  head.old_client = parsed.old_client();
+  head.chunked = parsed.chunked();
+  head.length = std::nullopt;
+  if (const auto length = parsed.content_length()) head.length = *length;
+  const auto move = [&](std::string_view& view) {
+    if (!view.empty()) view = {head.bytes.data() + (view.data() - bytes.data()), view.size()};
+  };
+  move(worker_.request.method);
+  move(worker_.request.target);
+  for (HeaderField& field : worker_.request.headers) {
+    move(field.name);
+    move(field.value);
+  }
+}
+
+// The head is complete, and the worker's: the request is handled if its body is there too.
+size_t Connection::BeginRequest(std::string_view data) {
+  const Head& head = worker_.head;
+  const size_t head_bytes = head.bytes.size();
+  keep_alive_ = head.keep_alive;
+  old_client_ = head.old_client;
   head_only_ = worker_.request.method == "HEAD";
   if (!CheckHead(head)) return head_bytes;
-  const uint64_t length = head.content_length().value_or(0);
-  if (!head.chunked() && data.size() - head_bytes >= length) {
+  const uint64_t length = head.length.value_or(0);
+  if (!head.chunked && data.size() - head_bytes >= length) {
     worker_.request.body = data.substr(head_bytes, length);
     worker_.request.body_owner = nullptr;
+    after_large_ = false;
     leased_ = int64_t(length);
     if (worker_.budget->Take(leased_))
       Handle();
@@ -329,12 +368,12 @@ size_t Connection::BeginRequest(const Parser& head, std::string_view data, size_
       Refuse(503, "too many request bytes are in progress, try again later");
     return head_bytes + length;
   }
-  if (const Status s = BeginBody(head, data.substr(0, head_bytes)); !s) Refuse(s.error());
+  if (const Status s = BeginBody(head); !s) Refuse(s.error());
   return head_bytes;
 }
 
 // What can be refused before the body is read. False: refused.
-bool Connection::CheckHead(const Parser& head) {
+bool Connection::CheckHead(const Head& head) {
   const Request& request = worker_.request;
   if (refuse_) {
     Refuse(503,
@@ -347,7 +386,7 @@ bool Connection::CheckHead(const Parser& head) {
     Refuse(501, fmt::format("transfer encoding '{}' is not supported", coding));
     return false;
   }
-  const boost::optional<uint64_t> length = head.content_length();
+  const std::optional<uint64_t>& length = head.length;
   if (length && *length > uint64_t(options().max_body_size)) {
     RefuseSize(*length);
     return false;
@@ -364,28 +403,28 @@ bool Connection::CheckHead(const Parser& head) {
 }
 
 // The body is not there yet, or not whole.
-Status Connection::BeginBody(const Parser& parsed, std::string_view head) {
+Status Connection::BeginBody(const Head& head) {
   const Request& request = worker_.request;
   // Tensors follow the JSON: they are read to where they can stay.
   const std::string_view text = request.Header("Inference-Header-Content-Length");
   size_t json_bytes = 0;
   std::from_chars(text.data(), text.data() + text.size(), json_bytes);
-  if (parsed.chunked()) {
+  if (head.chunked) {
     const auto limit = size_t(text.empty() ? options().max_json_size : options().max_body_size);
     body_ = TRY(net::Body::Growing(worker_.budget, limit, json_bytes));
     chunks_ = std::make_unique<Parser>(nullptr);
     chunks_->header_limit(uint32_t(options().max_header_size));
-    chunks_->Feed(head);
+    chunks_->Feed(head.bytes);
     chunks_->body_limit(limit);
     chunks_->FeedChunksTo(body_.get());
   } else {
-    body_left_ = size_t(*parsed.content_length());
+    body_left_ = size_t(*head.length);
     body_ = TRY(net::Body::OfLength(worker_.budget, body_left_, json_bytes));
   }
   phase_ = Phase::kBody;
   if (EqualsIgnoreCase(request.Header("Expect"), "100-continue"))
     out_.text() += "HTTP/1.1 100 Continue\r\n\r\n";
-  head_ = head;
+  head_ = head.bytes;
   return {};
 }
 
@@ -419,9 +458,14 @@ size_t Connection::ConsumeBody(std::string_view data) {
 }
 
 void Connection::FinishBody() {
-  Parser parser(&worker_.request);
-  parser.header_limit(uint32_t(options().max_header_size));
-  parser.Feed(head_);
+  if (head_ != worker_.head.bytes) {  // other requests came in between
+    worker_.head.bytes.clear();
+    Parser parser(&worker_.request);
+    parser.header_limit(uint32_t(options().max_header_size));
+    parser.Feed(head_);
+    KeepHead(parser, head_);
+  }
+  after_large_ = body_->view().size() > kScratchBytes;
   worker_.request.body = body_->view();
   worker_.request.body_owner = std::move(body_);
   chunks_ = nullptr;

@@ -70,9 +70,10 @@ class Connection final : public net::Connection {
   size_t Consume(std::string_view data);
   size_t ConsumeHead(std::string_view data);
   size_t ConsumeBody(std::string_view data);
-  size_t BeginRequest(const Parser& head, std::string_view data, size_t head_bytes);
-  bool CheckHead(const Parser& head);
-  Status BeginBody(const Parser& parsed, std::string_view head);
+  void KeepHead(const Parser& parsed, std::string_view bytes);
+  size_t BeginRequest(std::string_view data);
+  bool CheckHead(const Head& head);
+  Status BeginBody(const Head& head);
   void FinishBody();
   void Handle();
   // What waits in pending_, and then the socket.
@@ -98,10 +99,11 @@ class Connection final : public net::Connection {
   const Clock::time_point accepted_;
   std::optional<std::string> identity_;  // of the client's certificate, once it was asked for
   bool keep_alive_ = true;
-  bool old_client_ = false;  // HTTP/1.0
-  bool head_only_ = false;   // HEAD
-  bool blocked_ = false;     // the socket takes no more for now
-  bool ending_ = false;      // the last reply is queued
+  bool old_client_ = false;   // HTTP/1.0
+  bool head_only_ = false;    // HEAD
+  bool blocked_ = false;      // the socket takes no more for now
+  bool ending_ = false;       // the last reply is queued
+  bool after_large_ = false;  // the last request had a large body
   uint32_t interest_ = 0;
   std::string pending_;              // received, not used yet
   size_t searched_ = 0, tried_ = 0;  // of a head in pieces: see ConsumeHead

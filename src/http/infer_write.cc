@@ -31,7 +31,7 @@ Result<Tensor> RawBytes(const Tensor& t) {
 Result<Reply> WriteInfer(const serve::ModelSpec& model, const ParsedInfer& parsed,
                          serve::InferResponse response) {
   Reply reply;
-  JsonWriter json;
+  JsonWriter json(256);  // what most replies take that carry no tensor
   json.BeginObject();
   if (!response.id.empty()) json.Key("id").String(response.id);
   json.Key("model_name").String(response.model);

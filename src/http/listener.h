@@ -40,7 +40,7 @@ class Listener {
  public:
   // Gets a request on an I/O thread, which it must not block; calls the ReplyFn once, on any
   // thread. Cheapest during the call: such a reply is written at once.
-  using Handler = std::function<void(Request&, ReplyFn)>;
+  using Handler = std::function<void(const Request&, ReplyFn)>;
 
   // kUnavailable when the address cannot be had.
   static Result<std::unique_ptr<Listener>> Start(const ListenerOptions& options, Handler handler);

@@ -75,7 +75,7 @@ class ListenerTest : public testing::Test {
   void Start(ListenerOptions options = {}) {
     options.address = "127.0.0.1";
     options.threads = 2;
-    auto started = Listener::Start(options, [this](Request& request, ReplyFn done) {
+    auto started = Listener::Start(options, [this](const Request& request, ReplyFn done) {
       ++requests_;
       Reply reply;
       reply.content_type = "text/plain";
@@ -134,6 +134,36 @@ TEST_F(ListenerTest, KeepsConnectionsAndOrder) {
   EXPECT_NE(last.find("GET /3 "), std::string::npos);
   EXPECT_NE(last.find("Connection: close"), std::string::npos);
   EXPECT_TRUE(c.AtEnd());
+}
+
+TEST_F(ListenerTest, AHeadThatComesAgainIsTheSame) {
+  Start();
+  Client a(listener_->port()), b(listener_->port());  // may be on one thread or on two
+  const std::string head = "POST /2 HTTP/1.1\r\nContent-Length: 3\r\n\r\n";
+  const std::string other = "POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n";
+  for (int i = 0; i < 3; ++i) {
+    a.Send(head + "abc" + head + "def" + other + "1234" + head.substr(0, 20));
+    EXPECT_NE(a.Receive().find("POST /2 abc"), std::string::npos);
+    EXPECT_NE(a.Receive().find("POST /2 def"), std::string::npos);
+    EXPECT_NE(a.Receive().find("POST /other 1234"), std::string::npos);
+    a.Send(head.substr(20) + "xyz");
+    EXPECT_NE(a.Receive().find("POST /2 xyz"), std::string::npos);
+    a.Send(head + "gh");  // others have theirs while the body is on its way
+    b.Send(i == 1 ? head + "uvw" : other + "5678");
+    EXPECT_NE(b.Receive().find(i == 1 ? "POST /2 uvw" : "POST /other 5678"), std::string::npos);
+    a.Send("i");
+    EXPECT_NE(a.Receive().find("POST /2 ghi"), std::string::npos);
+  }
+  a.Send("GET /old HTTP/1.0\r\n\r\n");
+  EXPECT_NE(a.Receive().find("Connection: close"), std::string::npos);
+}
+
+TEST_F(ListenerTest, HeadersOverSeveralLinesAreRefused) {
+  Start();
+  Client c(listener_->port());
+  c.Send("GET /1 HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n");
+  EXPECT_EQ(c.Receive().substr(0, 13), "HTTP/1.1 400 ");
+  EXPECT_EQ(requests_, 0);
 }
 
 TEST_F(ListenerTest, ReadsChunkedBodiesAndExpect) {

@@ -197,7 +197,7 @@ Result<std::unique_ptr<Listener>> StartHttp(const ServerOptions& o, Api& api,
     l.tls = tls;
   }
   return Listener::Start(
-      l, [&api](Request& request, ReplyFn done) { api.Handle(request, std::move(done)); });
+      l, [&api](const Request& request, ReplyFn done) { api.Handle(request, std::move(done)); });
 }
 
 Result<std::shared_ptr<TlsServer>> GrpcTls(const ServerOptions& o) {
@@ -253,7 +253,7 @@ Result<std::unique_ptr<Listener>> StartMetrics(const ServerOptions& o,
   l.idle_timeout = seconds(o.http_idle_timeout_secs);
   l.read_timeout = seconds(o.http_read_timeout_secs);
   return Listener::Start(l, [&metrics = *observability.metrics, &access = *observability.access](
-                                Request& request, const ReplyFn& done) {
+                                const Request& request, const ReplyFn& done) {
     if (request.target.substr(0, request.target.find('?')) != "/metrics")
       return done(ErrorReply(404, "Not Found"));
     if (request.method != "GET") return done(ErrorReply(405, "Method Not Allowed"));
