@@ -99,6 +99,7 @@ int Batcher::TryInPlace(const Job& job, std::unique_ptr<Instance>& instance) {
 
 void Batcher::RunInPlace(Job& job, std::unique_ptr<Instance> instance, int slots) {
   Job* const jobs[] = {&job};
+  job.started = job.enqueued;  // not worth another look at the clock
   const auto took = runner_.Execute(*instance, jobs, slots);
   const int64_t items = job.batch;
   const uint64_t shape = job.shape;
@@ -269,7 +270,9 @@ void Batcher::Execute(std::unique_ptr<Instance> instance, std::vector<JobPtr> jo
   }
   std::vector<Job*> all;
   int64_t items = 0;
+  const TimePoint now = Clock::now();
   for (const JobPtr& job : jobs) {
+    job->started = now;
     all.push_back(job.get());
     items += job->batch;
     if (!made) job->answer = Fail(made.error());
@@ -323,6 +326,7 @@ void Batcher::Refuse(std::vector<RequestQueue::Refused> refused) {
 void Batcher::Answer(JobPtr job) {
   if (batching_ == nullptr || !batching_->preserve_ordering) return runner_.Answer(*job);
   const uint64_t ticket = job->ticket;
+  job->ended = {};  // it may still have to wait for others
   order_.Ready(ticket, std::move(job), [&](Job& j) { runner_.Answer(j); });
 }
 

@@ -30,7 +30,7 @@ struct InferRequest {
   uint64_t priority = 0;                 // 0: the model's default, 1: highest
   std::chrono::microseconds timeout{0};  // longest wait in a queue; 0: the model's default
   std::map<std::string, Parameter> parameters;
-  TimePoint arrival = Clock::now();
+  TimePoint arrival{};                    // not set: when it is submitted
   TimePoint deadline = TimePoint::max();  // past it nobody wants the answer, queued or running
   std::shared_ptr<Trace> trace;           // null: not traced
   // Set by the front end when the client has gone; the request then ends early. May be null.

@@ -167,6 +167,7 @@ Status ModelVersion::WarmUp(Instance& instance) const {
 
 void ModelVersion::Submit(InferRequest request, InferCallback done) {
   Job job{.request = std::move(request), .done = std::move(done), .enqueued = Clock::now()};
+  if (job.request.arrival == TimePoint{}) job.request.arrival = job.enqueued;
   Stamp(job, TracePoint::kRequestStart, job.enqueued);
   Note(job, TraceTensor::kQueueInput, job.request.inputs);
   const auto batch = CheckRequest(spec_, job.request);
@@ -201,7 +202,7 @@ void ModelVersion::Refuse(Job& job, Refusal reason) {
 }
 
 void ModelVersion::Answer(Job& job) {
-  const TimePoint now = Clock::now();
+  const TimePoint now = job.ended != TimePoint{} ? job.ended : Clock::now();
   job.times.total = now - job.request.arrival;
   if (job.answer)
     stats_.Success(job.times, job.batch);
@@ -261,7 +262,7 @@ Result<std::vector<ModelVersion::Outputs>> ModelVersion::RunBatch(Instance& inst
 
 std::chrono::nanoseconds ModelVersion::Execute(Instance& instance, std::span<Job* const> jobs,
                                                int threads) {
-  const TimePoint started = Clock::now();
+  const TimePoint started = jobs[0]->started;
   const RunOptions options{.outputs = WantedOutputs(jobs),
                            .cancelled = [&jobs] { return Abandoned(jobs); },
                            .threads = threads};
@@ -275,7 +276,8 @@ std::chrono::nanoseconds ModelVersion::Execute(Instance& instance, std::span<Job
     Job& job = *jobs[0];
     auto outputs = GuardMemory(
         [&]() -> Result<Outputs> { return instance.Execute(job.request.inputs, options); });
-    job.times.compute_infer = Clock::now() - started;
+    job.ended = Clock::now();
+    job.times.compute_infer = job.ended - started;
     if (outputs) stats_.Executed(job.times, items);
     Finish(job, std::move(outputs));
     return job.answer ? job.times.compute() : std::chrono::nanoseconds(0);
@@ -285,7 +287,10 @@ std::chrono::nanoseconds ModelVersion::Execute(Instance& instance, std::span<Job
   // Not to be run together; or one of them breaks what the model wants of its data, and the others
   // must not suffer for it.
   if (split ? split->empty() : split.error().code == Code::kInvalidArgument) {
-    for (Job* job : jobs) Execute(instance, {&job, 1}, threads);
+    for (Job* job : jobs) {
+      job->started = Clock::now();
+      Execute(instance, {&job, 1}, threads);
+    }
     return {};
   }
   if (split) stats_.Executed(times, items);

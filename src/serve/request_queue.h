@@ -21,14 +21,15 @@ namespace dunlin::serve {
 struct Job {
   InferRequest request;
   InferCallback done;
-  int64_t batch = 1;   // items
-  uint64_t shape = 0;  // equal for requests that can run together
-  TimePoint enqueued{};
+  int64_t batch = 1;                     // items
+  uint64_t shape = 0;                    // equal for requests that can run together
+  TimePoint enqueued{}, started{};       // started: its execution
   TimePoint expires = TimePoint::max();  // its time-out in the queue
   uint64_t ticket = 0;                   // its place in the order of answers
 
   Result<InferResponse> answer = {};  // once it has run or was refused
   RequestTimes times = {};
+  TimePoint ended{};                        // when the answer was there; not set: just now
   FailReason failure = FailReason::kOther;  // of an answer that is an error
 };
 using JobPtr = std::unique_ptr<Job>;
