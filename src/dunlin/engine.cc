@@ -69,8 +69,11 @@ namespace {
 struct Borrowed {
   std::vector<TensorView> views;
   std::vector<RunInput> inputs;
-  explicit Borrowed(std::span<const RunValue> values)
-      : views(values.size()), inputs(values.size()) {
+  Borrowed() = default;
+  explicit Borrowed(std::span<const RunValue> values) { Set(values); }
+  void Set(std::span<const RunValue> values) {
+    views.resize(values.size());
+    inputs.assign(values.size(), {});
     for (size_t i = 0; i < values.size(); ++i) {
       if (values[i].sequence) inputs[i].sequence = &values[i].sequence;
       if (!values[i].tensor.defined()) continue;
@@ -290,7 +293,8 @@ Status CheckSymbols(const PortInfo& port, const Tensor& t, Symbols& symbols) {
 template <class Named>
 Result<std::vector<RunValue>> Model::Impl::Bind(std::span<const Named> given) const {
   std::vector<RunValue> bound(inputs.size());
-  Symbols symbols;
+  thread_local Symbols symbols;  // its memory is used again
+  symbols.clear();
   for (size_t i = 0; i < given.size(); ++i) {
     const Named& v = given[i];
     // Mostly they are in order.
@@ -419,6 +423,7 @@ struct Session::Impl {
   std::optional<Execution> execution;
   const Plan* tuned = nullptr;  // the plan whose choices were measured, or known before
   RunEnvironment env;
+  Borrowed borrowed;  // of the run in progress
   int64_t arena_bytes = 0;
 
   Result<std::vector<RunValue>> Run(std::span<const RunValue> bound, const RunOptions& options);
@@ -472,11 +477,10 @@ Result<std::vector<RunValue>> Session::Impl::Run(std::span<const RunValue> bound
   RunEnvironment run = env;
   run.cancelled = &options.cancelled;
   if (options.threads > 0) run.threads = std::min(run.threads, options.threads);
-  const Borrowed borrowed(bound);
+  borrowed.Set(bound);
   TRY(Tune(borrowed.inputs));
   std::vector<RunValue> results = TRY(execution->Run(borrowed.inputs, run));
-  const Plan* plan = TRY(execution->Prepare(borrowed.inputs));
-  arena_bytes = std::max(arena_bytes, plan->memory.arena_bytes);
+  arena_bytes = std::max(arena_bytes, execution->plan()->memory.arena_bytes);
   return results;
 }
 

@@ -507,6 +507,8 @@ Result<const Plan*> Execution::Prepare(std::span<const RunInput> inputs) {
   return state_->plan.get();
 }
 
+const Plan* Execution::plan() const { return state_ ? state_->plan.get() : nullptr; }
+
 RunTimes Execution::Times() const {
   RunTimes t;
   if (!state_) return t;

@@ -50,6 +50,8 @@ class Execution {
   Result<std::vector<RunValue>> Run(std::span<const RunInput> inputs, const RunEnvironment& env);
   // The plan for such inputs, made if need be.
   Result<const Plan*> Prepare(std::span<const RunInput> inputs);
+  // Of the last run, or Prepare; null before.
+  const Plan* plan() const;
   // Of the last run, which was timed. Sub-graphs that ran several times have their times added up.
   RunTimes Times() const;
 

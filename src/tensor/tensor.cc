@@ -88,16 +88,19 @@ void* MapPages(size_t bytes) {
 }  // namespace
 
 Result<std::shared_ptr<Buffer>> Buffer::Allocate(size_t bytes) {
+  struct Made : Buffer {  // one block of memory for the object and its reference count
+    Made(Kind k, std::byte* d, size_t b) : Buffer(k, d, b) {}
+  };
   TRY(CheckMemory(bytes));
   if (bytes >= kHugePage) {
     void* p = MapPages(bytes);
     if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
-    return std::shared_ptr<Buffer>(new Buffer(Kind::kPages, static_cast<std::byte*>(p), bytes));
+    return std::make_shared<Made>(Kind::kPages, static_cast<std::byte*>(p), bytes);
   }
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   void* p = rounded < bytes ? nullptr : std::aligned_alloc(kAlignment, rounded);
   if (p == nullptr) return Fail(Code::kResourceExhausted, "cannot allocate {} bytes", bytes);
-  return std::shared_ptr<Buffer>(new Buffer(Kind::kHeap, static_cast<std::byte*>(p), bytes));
+  return std::make_shared<Made>(Kind::kHeap, static_cast<std::byte*>(p), bytes);
 }
 
 Result<std::shared_ptr<Buffer>> Buffer::AllocateStrings(size_t count) {
@@ -133,8 +136,10 @@ Result<std::shared_ptr<Buffer>> Buffer::MapFile(const std::string& path) {
 
 std::shared_ptr<Buffer> Buffer::Borrow(void* data, size_t bytes,
                                        std::shared_ptr<const void> owner) {
-  auto b =
-      std::shared_ptr<Buffer>(new Buffer(Kind::kBorrowed, static_cast<std::byte*>(data), bytes));
+  struct Made : Buffer {  // as above
+    Made(Kind k, std::byte* d, size_t b) : Buffer(k, d, b) {}
+  };
+  auto b = std::make_shared<Made>(Kind::kBorrowed, static_cast<std::byte*>(data), bytes);
   b->owner_ = std::move(owner);
   return b;
 }
