@@ -7,6 +7,9 @@ A server with identity models is loaded over loopback by wrk and by `dunlin perf
 rounds follow each other, and the table has medians over rounds. CPU is user and system time per answered request: the
 server's from /proc/PID/stat, the client's from the kernel's account of the ended child. Clients and server share the
 machine's CPUs. Cases that the server or this machine cannot run are listed with the reason.
+
+The floor of a case is what build/release/serving_echo (bench/serving/echo.cc) takes for it, in the same rounds: one
+thread that finds the tensor in the request and sends it back. It is what the kernel's sockets cost on this machine.
 """
 
 import argparse
@@ -77,22 +80,37 @@ class Bench:
         write_model(repository, "large", LARGE)
         self.server = start(repository)
         self.pid = self.server.process.pid
+        echo = dunlin.parent / "serving_echo"
+        self.echo = subprocess.Popen([echo], stdout=subprocess.PIPE) if echo.exists() else None
+        self.echo_port = int(self.echo.stdout.readline()) if self.echo else None
         self.grpc = next((l["port"] for l in self.server.lines if l["event"] == "grpc listening"), None)
 
-    def wrk(self, model, connections):
-        tensor = {"name": "x", "shape": [1, SMALL], "datatype": "FP32", "parameters": {"binary_data_size": 4 * SMALL}}
+    def stop(self):
+        self.server.stop()
+        if self.echo:
+            self.echo.kill()
+            self.echo.wait()
+
+    def wrk(self, model, connections, floats=SMALL):
+        row = self.wrk_at(self.pid, self.server.http, model, connections, floats)
+        if self.echo:
+            row["floor"] = self.wrk_at(self.echo.pid, self.echo_port, model, connections, floats)["server"]
+        return row
+
+    def wrk_at(self, pid, port, model, connections, floats):
+        tensor = {"name": "x", "shape": [1, floats], "datatype": "FP32", "parameters": {"binary_data_size": 4 * floats}}
         header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
         body = self.folder / "body"
-        body.write_bytes(header + struct.pack(f"<{SMALL}f", *range(SMALL)))
+        body.write_bytes(header + struct.pack(f"<{floats}f", *range(floats)))
         script = self.folder / "request.lua"
         script.write_text(f'wrk.method = "POST"\nlocal f = io.open("{body}", "rb")\nwrk.body = f:read("*a")\n'
                           f'wrk.headers["Inference-Header-Content-Length"] = "{len(header)}"\n')
         if shutil.which("wrk") is None:
             raise RuntimeError("wrk is not installed")
-        before = cpu_seconds(self.pid)
-        url = f"http://{HOST}:{self.server.http}/v2/models/{model}/infer"
+        before = cpu_seconds(pid)
+        url = f"http://{HOST}:{port}/v2/models/{model}/infer"
         out, client = run_client(["wrk", "-t1", f"-c{connections}", f"-d{self.seconds}s", "--latency", "-s", script, url])
-        server = cpu_seconds(self.pid) - before
+        server = cpu_seconds(pid) - before
         bad = re.search(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)", out)
         if bad:
             raise RuntimeError(bad[0])
@@ -125,6 +143,7 @@ class Bench:
             ("the same with dynamic batching, 64 connections", "", lambda: self.perf("batched", 64)),
             ("gRPC, 16 floats, 1 stream", "server <= 65", lambda: self.perf("identity", 1, grpc=True)),
             ("gRPC, 16 floats, 16 streams", "server <= 25", lambda: self.perf("identity", 16, grpc=True)),
+            ("HTTP, 1 MiB in and out, 2 connections, wrk", "server <= 400", lambda: self.wrk("large", 2, LARGE)),
             ("HTTP, 1 MiB in and out, 2 connections", "server <= 400", lambda: self.perf("large", 2, "--payloads", 4, "--no-check")),
             ("HTTP, 1 MiB in and out in shared memory, 2 connections", "",
              lambda: self.perf("large", 2, "--payloads", 4, "--no-check", "--shared-memory", "system")),
@@ -199,12 +218,13 @@ def machine():
 
 
 def report(rows, idle, ready, args, version):
-    lines = [f"| case | answers/s | p50 µs | server CPU µs | client CPU µs | limit |", "|---|---:|---:|---:|---:|---|"]
+    lines = ["| case | answers/s | p50 µs | server CPU µs | floor | client CPU µs | limit |", "|---|---:|---:|---:|---:|---:|---|"]
     for name, limit, row in rows:
         if isinstance(row, str):
-            lines.append(f"| {name} | – | – | – | – | not measured: {row} |")
+            lines.append(f"| {name} | – | – | – | – | – | not measured: {row} |")
         else:
-            lines.append(f"| {name} | {row['rate']:,.0f} | {row['p50']:.1f} | {row['server']:.1f} | {row['client']:.1f} | {limit} |")
+            floor = f"{row['floor']:.1f}" if "floor" in row else ""
+            lines.append(f"| {name} | {row['rate']:,.0f} | {row['p50']:.1f} | {row['server']:.1f} | {floor} | {row['client']:.1f} | {limit} |")
     lines += ["", "| memory and start | measured | limit |", "|---|---:|---|",
               f"| {IDLE:,} idle connections | {idle / 1e6:.1f} MB | < 50 MB |",
               f"| ready with {MODELS} small models | {ready[0]:.0f} ms | <= 50 ms |",
@@ -213,7 +233,9 @@ def report(rows, idle, ready, args, version):
 
 Written by `bench/serving/overhead.py`; do not edit. Requests that compute nothing show what the server itself costs. CPU is user and
 system time per answered request. Server and client share the machine, so rates depend on both; medians of {args.rounds} rounds of
-{args.seconds} s each. "limit" is what Dunlin sets out to keep. Cases without a tool's name are measured by `dunlin perf`.
+{args.seconds} s each. "limit" is what Dunlin sets out to keep. Cases without a tool's name are measured by `dunlin perf`. "floor" is the
+server CPU of `serving_echo` ([bench/serving/echo.cc](../../bench/serving/echo.cc)) under the same load in the same rounds: one thread
+that sends the tensor back, without HTTP parsing, JSON, model or statistics.
 
 {machine()}; {datetime.date.today()}; {version}
 
@@ -236,7 +258,7 @@ def main():
             idle = idle_connections(bench.server)
             rows = measure(bench, args.rounds)
         finally:
-            bench.server.stop()
+            bench.stop()
         ready = start_up(dunlin, folder, 2 * args.rounds + 1)
     version = subprocess.run([dunlin, "--version"], capture_output=True, text=True).stdout.strip()
     page = report(rows, idle, ready, args, version)
