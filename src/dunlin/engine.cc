@@ -54,6 +54,7 @@ struct Model::Impl {
   std::shared_ptr<CountedAllocator> allocator;
   std::unique_ptr<ArenaPool> arenas;  // none: the process's
   std::vector<PortInfo> inputs, outputs, defaults;
+  std::vector<NamedTensor> fed_defaults;
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
   OptimizationReport optimization;
@@ -82,6 +83,19 @@ struct Borrowed {
     }
   }
 };
+
+// Outputs made by ZipMap become what it was made of, unless something in the graph needs the maps.
+void TakeScoresOfMaps(ImportedModel& m) {
+  Graph& g = *m.graph;
+  for (size_t i = 0; i < m.outputs.size(); ++i) {
+    const ValueId maps = g.outputs()[i];
+    const Node* n = g.producer(maps);
+    if (n == nullptr || n->op->name != "ZipMap" || !g.value(maps).uses.empty()) continue;
+    const ValueId scores = n->inputs[0];
+    g.ReplaceAllUses(maps, scores);
+    m.outputs[i].type = g.value(scores).type;
+  }
+}
 }  // namespace
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -122,6 +136,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   ImportedModel m = TRY(ImportOnnx(
       bytes, std::move(backing), dir,
       {.real_dir = real_dir, .fed = {options.fed_defaults.begin(), options.fed_defaults.end()}}));
+  if (options.scores_of_maps) TakeScoresOfMaps(m);
   auto impl = std::make_unique<Impl>();
   if (options.allocator) {
     impl->allocator = std::make_shared<CountedAllocator>(*options.allocator);
@@ -131,6 +146,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   for (size_t i = 0; i < m.inputs.size(); ++i)
     impl->inputs.push_back(Port(g, m.inputs[i].name, m.inputs[i].type));
   for (const DeclaredPort& d : m.defaults) impl->defaults.push_back(Port(g, d.name, d.type));
+  for (auto& [name, value] : m.fed_values) impl->fed_defaults.push_back({name, std::move(value)});
   impl->optimization =
       TRY(options.opt == OptLevel::kNone ? FoldOnly(*m.graph) : OptimizeModel(*m.graph));
   for (size_t i = 0; i < m.outputs.size(); ++i) {
@@ -165,6 +181,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
 
 std::span<const PortInfo> Model::inputs() const { return impl_->inputs; }
 std::span<const PortInfo> Model::default_inputs() const { return impl_->defaults; }
+std::span<const NamedTensor> Model::fed_defaults() const { return impl_->fed_defaults; }
 std::span<const PortInfo> Model::outputs() const { return impl_->outputs; }
 const std::map<std::string, std::string>& Model::metadata() const { return impl_->metadata; }
 const OptimizationReport& Model::optimization() const { return impl_->optimization; }

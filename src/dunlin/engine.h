@@ -102,6 +102,8 @@ struct LoadOptions {
   std::string external_data_dir;
   // Of Model::default_inputs: those that runs will give. The others are constants.
   std::vector<std::string> fed_defaults = {};
+  // Outputs that are maps made of class scores (ZipMap) are the scores instead, as a tensor.
+  bool scores_of_maps = false;
 };
 
 struct OperatorCount {
@@ -157,6 +159,8 @@ class Model {
   // Inputs with a value in the model (initialisers listed as inputs). They are constants; to give
   // them, load with LoadOptions::fed_defaults.
   std::span<const PortInfo> default_inputs() const;
+  // The values in the model of those of inputs() that are there by LoadOptions::fed_defaults.
+  std::span<const NamedTensor> fed_defaults() const;
   std::span<const PortInfo> outputs() const;
   const std::map<std::string, std::string>& metadata()
       const;                                     // producer, opset, ir_version, custom keys

@@ -23,8 +23,9 @@ struct DeclaredPort {
 
 struct ImportedModel {
   std::unique_ptr<Graph> graph;
-  std::vector<DeclaredPort> inputs, outputs;    // parallel to the graph's
-  std::vector<DeclaredPort> defaults;           // inputs that have an initializer, as constants
+  std::vector<DeclaredPort> inputs, outputs;  // parallel to the graph's
+  std::vector<DeclaredPort> defaults;         // inputs that have an initializer, as constants
+  std::map<std::string, Tensor> fed_values;  // what inputs of ImportOptions::fed are initialised to
   std::map<std::string, std::string> metadata;  // producer, opset, ir_version, the model's own keys
   std::vector<std::string> external_files;      // that weights lie in, as paths
 };

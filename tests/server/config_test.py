@@ -80,6 +80,46 @@ class Configuration(ConfigCase):
         self.assertEqual(reply["outputs"][0]["data"], [2, 4, 6, 8])
 
 
+class Graphs(ConfigCase):
+    def test_an_optional_input_has_the_models_value(self):
+        port = {n: onnx.value(n, onnx.tensor_type(onnx.FLOAT, [2])) for n in ("x", "bias", "y")}
+        self.write("biased/1/model.onnx", onnx.model(
+            [onnx.node("Add", ["x", "bias"], ["y"])], [port["x"], port["bias"]], [port["y"]],
+            initializers=[onnx.tensor("bias", onnx.FLOAT, [2], struct.pack("<2f", 10, 20))]))
+        self.write("plain/1/model.onnx", (self.repository / "biased/1/model.onnx").read_bytes())
+        self.write("biased/config.pbtxt", """max_batch_size: 0
+            input [ { name: "x" data_type: TYPE_FP32 dims: 2 }, { name: "bias" data_type: TYPE_FP32 dims: 2 optional: true } ]""")
+        server = self.serve()
+        tensor = lambda name, *values: {"name": name, "shape": [2], "datatype": "FP32", "data": list(values)}
+        ask = lambda *inputs: self.infer(server, json.dumps({"inputs": list(inputs)}), "biased")["y"]
+        self.assertEqual(ask(tensor("x", 1, 2)), [11, 22])
+        self.assertEqual(ask(tensor("x", 1, 2), tensor("bias", 0, 1)), [1, 3])
+        self.assertEqual(ask(tensor("bias", 0, 1), tensor("x", 1, 2)), [1, 3])
+        # Without a configuration it is a constant.
+        self.assertEqual([i["name"] for i in self.config(server, "plain")["input"]], ["x"])
+
+    def test_scores_in_place_of_maps(self):
+        zipmap = onnx.node("ZipMap", ["x"], ["scores"], domain="ai.onnx.ml",
+                           attributes=[onnx.strings("classlabels_strings", ["no", "yes"])])
+        self.write("classifier/1/model.onnx", onnx.model(
+            [zipmap, onnx.node("ArgMax", ["x"], ["label"])], [onnx.value("x", onnx.tensor_type(onnx.FLOAT, ["n", 2]))],
+            [onnx.value("label", onnx.tensor_type(onnx.INT64, [1, 2])),
+             onnx.value("scores", onnx.block(4, onnx.block(1, onnx.map_type(onnx.STRING, onnx.FLOAT))))]))
+        # A sequence stays one, and is left out.
+        self.write("sequence/1/model.onnx", onnx.model(
+            [onnx.node("SequenceConstruct", ["x", "x"], ["s"]), onnx.node("Add", ["x", "x"], ["y"])],
+            [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [1]))],
+            [onnx.value("s", onnx.sequence_type(onnx.FLOAT, [1])), onnx.value("y", onnx.tensor_type(onnx.FLOAT, [1]))]))
+        server = self.serve()
+        body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.25, 0.75]}]})
+        self.assertEqual(self.infer(server, body, "classifier")["scores"], [0.25, 0.75])
+        meta = json.loads(server.ask("GET", "/v2/models/sequence")[2])
+        self.assertEqual([o["name"] for o in meta["outputs"]], ["y"])
+        body = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [3]}]})
+        self.assertEqual(self.infer(server, body, "sequence"), {"y": [6]})
+        self.assertTrue(any(l.get("output") == "s" for l in server.lines), server.lines)
+
+
 if __name__ == "__main__":
     server_test.DUNLIN = sys.argv[1]
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]])

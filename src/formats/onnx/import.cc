@@ -44,6 +44,7 @@ struct Importer {
   size_t inlined = 0, max_inlined = 0;   // bytes
   std::vector<Error>* errors = nullptr;  // where those go that do not end the import
   std::set<std::string> unknown = {};    // values of the main graph that errors left undefined
+  std::map<std::string, Tensor> fed_values = {};
 
   struct Scope {
     Graph& graph;
@@ -394,11 +395,12 @@ struct Importer {
   Status Initializers(const onnx::GraphProto& proto, Scope& scope) {
     const bool main = &proto == &model.graph();
     const auto define = [&](const std::string& name, auto read, const auto& from) -> Status {
-      if (main && fed.contains(name)) return {};
       auto t = read(from, source);
       if (!t && (!main || !Keep(t.error()))) return Fail(t.error());
       if (!t)
         unknown.insert(name);
+      else if (main && fed.contains(name))
+        fed_values[name] = std::move(*t);
       else if (!name.empty())
         scope.names[name] = scope.graph.AddConstant(scope.Named(name), std::move(*t));
       return {};
@@ -503,6 +505,7 @@ struct Importer {
       const auto type = ReadType(o.type(), out.graph->symbols());
       out.outputs.push_back({o.name(), type ? *type : Type{}, HoldsSequence(o)});
     }
+    out.fed_values = std::move(fed_values);
     Describe(out);
     return out;
   }
