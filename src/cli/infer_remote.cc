@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "cli/files.h"
+#include "cli/infer_remote_grpc.h"
 #include "http/client.h"
 
 namespace dunlin::cli {
@@ -104,9 +105,7 @@ Result<std::unique_ptr<Remote>> Remote::Connect(const RemoteOptions& options) {
       .timeout = std::chrono::milliseconds(int64_t(options.timeout_seconds * 1000)),
       .headers = TRY(HeadersOf(options)),
       .tls = options.tls};
-  if (url.grpc())
-    return Fail(Code::kUnimplemented, "{}: gRPC is not spoken yet, give http:// or https://",
-                options.url);
+  if (url.grpc()) return ConnectGrpc(url, client);
   return std::make_unique<HttpRemote>(url, client, TRY(http::Client::Connect(options.url, client)));
 }
 

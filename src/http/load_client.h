@@ -29,9 +29,10 @@ struct LoadOptions {
 struct LoadAnswer {
   uint32_t slot = 0;
   std::chrono::steady_clock::time_point at;  // when the last byte was here
-  int status = 0;
+  int status = 0;                            // of HTTP, or of gRPC; see ok
   bool ok = false;
-  // Valid during the call, with kBodyPadding readable bytes behind it.
+  // Valid during the call; of HTTP with kBodyPadding readable bytes behind it. Of a gRPC call that
+  // failed: its message.
   std::string_view body;
   // Of the body's JSON part as the server says, where other bytes follow it; else of the body.
   size_t json_bytes = 0;
@@ -63,5 +64,13 @@ using Headers = std::vector<std::pair<std::string, std::string>>;
 // Head and body of a request; `headers` may replace Host. Content-Length is set for posts.
 std::string HttpRequest(std::string_view method, std::string_view target, const ServerUrl& url,
                         const Headers& headers, std::string_view body);
+
+// gRPC: unary calls over HTTP/2, a connection per 16 slots. `headers`, whose names are in small
+// letters, go with each call. `request` is what GrpcRequest returns.
+Result<std::unique_ptr<LoadClient>> MakeGrpcLoadClient(const ServerUrl& url,
+                                                       const LoadOptions& options,
+                                                       const Headers& headers);
+// A call of the method at `path`, "/package.Service/Method", with a message's bytes.
+std::string GrpcRequest(std::string_view path, std::string_view message);
 
 }  // namespace dunlin::http

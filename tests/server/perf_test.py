@@ -182,8 +182,8 @@ class Real(Case):
         cls.addClassCleanup(cls.server.kill)
         cls.url = f"http://{HOST}:{cls.server.http}"
 
-    def measure(self, *words):
-        done = perf(self.url, *words, "--json")
+    def measure(self, *words, url=None):
+        done = perf(url or self.url, *words, "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
@@ -200,6 +200,21 @@ class Real(Case):
             # The two ends need not agree on the requests at the borders.
             self.assertAlmostEqual(level["server"]["requests"] / level["answered"], 1, delta=0.5)
             self.assertGreater(level["server"]["executions"], 0)
+
+    def test_grpc(self):
+        """More calls in flight than one connection has, and errors as the server words them."""
+        url = f"grpc://{HOST}:{self.server.grpc}"
+        report = self.measure("double", "--concurrency", 20, "--warmup", 0.2, "--seconds", 0.5, url=url)
+        level = report["levels"][0]
+        self.assertEqual((level["failed"], level["wrong"]), (0, 0), level)
+        self.assertGreater(level["answered"], 20)
+        self.assertGreater(level["server"]["requests"], 0)
+        done = perf(url, "double", "--shape", "x=1,5", "--seconds", 0.3)
+        self.assertEqual(done.returncode, SERVER)
+        self.assertIn(b"no request was answered: 3 ", done.stderr)
+        self.assertIn(b"unexpected shape for input 'x'", done.stderr)
+        done = perf(f"grpc://{HOST}:1", "double")
+        self.assertEqual(done.returncode, SERVER)
 
     def test_open_loop(self):
         report = self.measure("double", "--request-rate", 200, "--warmup", 0.2, "--seconds", 1, "--metrics-url",
