@@ -136,6 +136,7 @@ Status Gather::Infer(const Attrs& a, InferContext& ctx) {
   for (const int64_t d : indices.dims) out.push_back(d);
   for (size_t i = axis + 1; i < x.dims.size(); ++i) out.push_back(x.dims[i]);
   TRY(CheckSize(out));
+  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   // Entries of a shape.
   if (x.dims.rank() == 1 && indices.dims.rank() <= 1 && IsInteger(x.dtype))
     if (const auto entries = ShapeEntries(ctx, 0)) {
@@ -148,7 +149,6 @@ Status Gather::Infer(const Attrs& a, InferContext& ctx) {
         ctx.SetShapeValue(0, std::move(picked));
       }
     }
-  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   return {};
 }
 

@@ -124,12 +124,12 @@ Status ConstantOfShape::Infer(const Attrs& a, InferContext& ctx) {
     return {};
   }
   TRY(CheckSize(*dims));
+  ctx.Set(0, Type::Of(dtype, *dims));
   if (IsInteger(dtype) && dims->rank() <= 1 && AllKnown(*dims) &&
       CountOf(*dims) <= kMaxShapeEntries) {
     const int64_t v = a.value.defined() ? TRY(ToInts(a.value))[0] : 0;
     if (v >= 0) ctx.SetShapeValue(0, Dims(size_t(CountOf(*dims)), v));
   }
-  ctx.Set(0, Type::Of(dtype, std::move(*dims)));
   return {};
 }
 

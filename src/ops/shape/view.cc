@@ -135,11 +135,11 @@ Status Reshape::Infer(const Attrs& a, InferContext& ctx) {
     }
   }
   TRY(CheckSize(out));
+  ctx.Set(0, Type::Of(x.dtype, out));
   // A scalar or vector of integers made a scalar or vector is the same shape.
   if (out.rank() <= 1)
     if (auto e = ShapeEntries(ctx, 0); e && (out.rank() == 1 || e->rank() == 1))
       ctx.SetShapeValue(0, std::move(*e));
-  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   return {};
 }
 
@@ -186,9 +186,9 @@ Status Squeeze::Infer(const Attrs&, InferContext& ctx) {
   Dims out;
   for (size_t i = 0; i < drop.size(); ++i)
     if (!drop[i]) out.push_back(x.dims[i]);
+  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   if (x.dims.rank() <= 1)
     if (auto e = ShapeEntries(ctx, 0)) ctx.SetShapeValue(0, std::move(*e));
-  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   return {};
 }
 
@@ -210,9 +210,9 @@ Status Unsqueeze::Infer(const Attrs&, InferContext& ctx) {
   Dims out;
   size_t from = 0;
   for (size_t i = 0; i < size_t(rank); ++i) out.push_back(added[i] ? 1 : x.dims[from++]);
+  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   if (rank <= 1)
     if (auto e = ShapeEntries(ctx, 0)) ctx.SetShapeValue(0, std::move(*e));
-  ctx.Set(0, Type::Of(x.dtype, std::move(out)));
   return {};
 }
 
