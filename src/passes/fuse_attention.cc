@@ -140,6 +140,11 @@ Result<std::optional<ValueId>> MakeAttention(Rewriter& r, const Match& m) {
       if (const auto added = AsAdded(mask.constant, fill))
         inputs.back() = r.g.AddConstant(mask.name + "/added", *added);
   }
+  if (r.node(1).inputs.size() > 1) {
+    if (q.dims[0] != 1 && rank == 4) return std::nullopt;
+    inputs.resize(4, ValueId::kNone);
+    inputs.push_back(r.node(1).inputs[1]);  // the offsets of segments
+  }
   const bool transposed = IntAttr(*scores.attrs, "trans_b").value_or(0) != 0;
   const AttrSettings settings = {
       {"scale", FloatAttr(*scores.attrs, "alpha").value_or(1)},
@@ -274,7 +279,7 @@ std::vector<Rule> MakeRules() {
   };
   const Pat scores = product(Var(0), Var(1), 2);
   const auto whole = [&](Pat masked) {
-    return product(Op("Softmax", {std::move(masked)}, 1), Var(2), 0);
+    return product(OpMore({"Softmax", "dunlin.SegmentSoftmax"}, {std::move(masked)}, 1), Var(2), 0);
   };
   const Pat transposed = Op("Transpose", {Var(5)}, 1);
   const auto repeated = [](int bind, int var) {

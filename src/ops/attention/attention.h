@@ -35,7 +35,8 @@ inline constexpr std::string_view kAttentionName = "Attention";
 
 // Inputs: Q, K, V and perhaps a mask that broadcasts to [B, H, S, T]: floats are added to the
 // scores, booleans replace them by `fill`. K and V may have fewer heads, a divisor of Q's (grouped
-// queries).
+// queries). A fifth input cuts the rows of a batch of one into segments (segments.h): each row
+// attends to the keys of its own segment alone, and rows of no segment give 0.
 struct AttentionShape {
   int64_t batch = 1, heads = 1, rows = 0, keys = 0, width = 0, values = 0;  // B, H, S, T, D, Dv
   int64_t key_heads = 1;  // of K and V; each serves heads / key_heads neighbouring heads of Q

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "ops/attention/attention.h"
+#include "ops/attention/segments.h"
 #include "ops/elementwise/numeric.h"
 #include "ops/matmul/product.h"
 
@@ -53,6 +54,12 @@ struct AttentionOp {
         return Fail(Code::kInvalidArgument, "a mask of {}: f32 or bool is needed",
                     DTypeName(mask.dtype));
     }
+    if (ctx.has(4)) {
+      TRY(CheckOffsets(ctx, 4));
+      if (s.batch != 1 || s.rows != s.keys)
+        return Fail(Code::kInvalidArgument, "segments of {} rows and {} keys in a batch of {}",
+                    s.rows, s.keys, s.batch);
+    }
     ctx.Set(0, Type::Of(DType::kF32, ResultDims(s, attrs.y_order)));
     return {};
   }
@@ -67,13 +74,15 @@ struct AttentionOp {
     const std::vector<int64_t> mask =
         ctx.has(3) ? BroadcastStrides(ctx.in(3).dims, Dims{s.batch, s.heads, s.rows, s.keys})
                    : std::vector<int64_t>();
+    if (ctx.has(4)) TRY(CheckSegments(OffsetsOf(ctx.in(4)), s.rows));
     std::vector<double> weight(static_cast<size_t>(s.keys));
     for (int64_t b = 0; b < s.batch; ++b)
       for (int64_t h = 0; h < s.heads; ++h)
         for (int64_t r = 0; r < s.rows; ++r) {
           const int64_t kh = s.KeyHead(h);
+          const Segment keys = ctx.has(4) ? SegmentOf(OffsetsOf(ctx.in(4)), r) : Segment{0, s.keys};
           double largest = -HUGE_VAL, sum = 0;
-          for (int64_t t = 0; t < s.keys; ++t) {
+          for (int64_t t = keys.begin; t < keys.end; ++t) {
             double dot = 0;
             for (int64_t i = 0; i < s.width; ++i)
               dot += double(q[b * s.q.batch + h * s.q.head + r * s.q.row + i * s.q.element]) *
@@ -89,13 +98,15 @@ struct AttentionOp {
             }
             largest = std::fmax(largest, w);
           }
-          for (double& w : weight) sum += (w = std::exp(w - largest));
+          for (int64_t t = keys.begin; t < keys.end; ++t)
+            sum += (weight[size_t(t)] = std::exp(weight[size_t(t)] - largest));
           for (int64_t i = 0; i < s.values; ++i) {
             double out = 0;
-            for (int64_t t = 0; t < s.keys; ++t)
+            for (int64_t t = keys.begin; t < keys.end; ++t)
               out += weight[size_t(t)] *
                      double(v[b * s.v.batch + kh * s.v.head + t * s.v.row + i * s.v.element]);
-            y[b * s.y.batch + h * s.y.head + r * s.y.row + i * s.y.element] = float(out / sum);
+            y[b * s.y.batch + h * s.y.head + r * s.y.row + i * s.y.element] =
+                keys.begin == keys.end ? 0 : float(out / sum);
           }
         }
     return {};
@@ -107,7 +118,8 @@ struct AttentionOp {
 
   static int64_t Macs(const Attrs& attrs, std::span<const Type> in, std::span<const Type>) {
     const auto s = ResolveAttention(attrs, in[0].dims, in[1].dims, in[2].dims);
-    return s ? s->batch * s->heads * s->rows * s->keys * (s->width + s->values) : 0;
+    if (!s || in.size() > 4) return 0;  // of segments: their lengths are data
+    return s->batch * s->heads * s->rows * s->keys * (s->width + s->values);
   }
 };
 
@@ -132,9 +144,12 @@ Result<AttentionShape> ResolveAttention(const AttentionAttrs& attrs, std::span<c
 }
 
 std::span<const OpDef> AttentionOps() {
-  static const OpDef ops[] = {
-      Declare<AttentionOp>(kAttentionName, {.domain = "dunlin", .min_inputs = 3, .max_inputs = 4}),
-  };
+  static const std::vector<OpDef> ops = [] {
+    std::vector<OpDef> all = SegmentOps();
+    all.push_back(Declare<AttentionOp>(kAttentionName,
+                                       {.domain = "dunlin", .min_inputs = 3, .max_inputs = 5}));
+    return all;
+  }();
   return ops;
 }
 
