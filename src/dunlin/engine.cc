@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "dunlin/describe.h"
+#include "dunlin/ragged.h"
 #include "dunlin/tuner.h"
 #include "formats/onnx.h"
 #include "kernels/simd_targets.h"
@@ -58,6 +59,15 @@ struct Model::Impl {
   std::map<std::string, std::string> metadata;
   int64_t parameters = 0;
   OptimizationReport optimization;
+
+  // Made when it is first asked for.
+  std::once_flag ragged_once;
+  Result<std::unique_ptr<const RaggedModel>> ragged;
+  const Result<std::unique_ptr<const RaggedModel>>& Ragged() {
+    std::call_once(ragged_once,
+                   [&] { ragged = RaggedModel::Create(program->graph(), program->context()); });
+    return ragged;
+  }
 
   // Inputs in the model's order. Checks everything a caller can get wrong.
   template <class Named>  // NamedValue or NamedTensor
@@ -354,6 +364,11 @@ tl::unexpected<Error> Model::Impl::UnknownInput(const std::string& name) const {
               names.empty() ? "none" : names);
 }
 
+Status Model::ragged() const {
+  if (const auto& ragged = impl_->Ragged(); !ragged) return Fail(ragged.error());
+  return {};
+}
+
 Status Model::CheckInputs(std::span<const NamedTensor> inputs) const {
   TRY(impl_->Bind(inputs));
   return {};
@@ -438,6 +453,7 @@ Result<CostReport> Model::Cost(std::span<const NamedTensor> inputs) const {
 struct Session::Impl {
   std::shared_ptr<const Model> model;
   std::optional<Execution> execution;
+  RaggedModel::Executions packed;
   const Plan* tuned = nullptr;  // the plan whose choices were measured, or known before
   RunEnvironment env;
   Borrowed borrowed;  // of the run in progress
@@ -568,6 +584,40 @@ Result<std::vector<NamedTensor>> Session::RunTensors(std::span<const NamedTensor
     out.push_back({m.outputs[i].name, results[i].tensor});
     return {};
   }));
+  return out;
+}
+
+Result<std::vector<std::vector<NamedTensor>>> Session::RunRagged(
+    std::span<const std::span<const NamedTensor>> requests, const RunOptions& options) {
+  Model::Impl& m = *impl_->model->impl_;
+  if (!m.Ragged()) return Fail(m.Ragged().error());
+  const RaggedModel& ragged = **m.Ragged();
+  TRY(impl_->ForWanted(options, [](size_t) { return Status(); }));
+  std::vector<std::vector<NamedTensor>> out(requests.size());
+  std::vector<std::vector<Tensor>> packed;
+  std::vector<size_t> places;
+  for (size_t r = 0; r < requests.size(); ++r) {
+    const std::vector<RunValue> bound = TRY(m.Bind(requests[r]));
+    std::vector<Tensor> tensors;
+    for (const RunValue& v : bound) tensors.push_back(v.tensor);
+    if (ragged.TokensOf(tensors) == 0) {  // nothing to pack; the model itself says what that means
+      out[r] = TRY(RunTensors(requests[r], options));
+      continue;
+    }
+    packed.push_back(std::move(tensors));
+    places.push_back(r);
+  }
+  if (packed.empty()) return out;
+  RunEnvironment env = impl_->env;
+  env.cancelled = &options.cancelled;
+  if (options.threads > 0) env.threads = std::min(env.threads, options.threads);
+  const auto results = TRY(ragged.Run(impl_->packed, packed, env));
+  impl_->arena_bytes = std::max(impl_->arena_bytes, impl_->packed.arena_bytes);
+  for (size_t i = 0; i < results.size(); ++i)
+    TRY(impl_->ForWanted(options, [&](size_t o) -> Status {
+      out[places[i]].push_back({m.outputs[o].name, results[i][o]});
+      return {};
+    }));
   return out;
 }
 

@@ -173,6 +173,9 @@ class Model {
   // Checks names, types and extents of inputs against the model; what Session::Run checks too.
   Status CheckInputs(std::span<const NamedTensor> inputs) const;
   Status CheckInputs(std::span<const NamedValue> inputs) const;
+  // Whether Session::RunRagged can pack requests of different lengths; else kUnimplemented, naming
+  // the node that stands against it. The first call takes as long as planning for new shapes.
+  Status ragged() const;
   // Costs for these inputs (types and extents count, values matter only where they steer shapes).
   Result<CostReport> Cost(std::span<const NamedTensor> inputs) const;
 
@@ -222,6 +225,12 @@ class Session {
   // The same for models that take sequences or maps.
   Result<std::vector<NamedValue>> RunValues(std::span<const NamedValue> inputs,
                                             const RunOptions& options = {});
+  // Several requests whose inputs [batch, length, …] differ in batch and length, as one run over
+  // all tokens, without padding: the outputs of each, equal to those of a run of its own but for
+  // the order of sums. Only where Model::ragged. An error is that of any of the requests. Outputs
+  // share buffers. `cancelled` may be polled by several threads at once.
+  Result<std::vector<std::vector<NamedTensor>>> RunRagged(
+      std::span<const std::span<const NamedTensor>> requests, const RunOptions& options = {});
   // Plans and warms up for these inputs, so that the first Run with such shapes is as fast as the
   // next.
   Status Prepare(std::span<const NamedTensor> inputs);
