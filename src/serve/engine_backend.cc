@@ -22,6 +22,10 @@ class EngineInstance : public Instance {
     tensors.outputs = all_;
     return session_.RunTensors(inputs, tensors);
   }
+  Result<std::vector<std::vector<NamedTensor>>> ExecuteRagged(
+      std::span<const std::span<const NamedTensor>> requests, const RunOptions& options) override {
+    return session_.RunRagged(requests, options);
+  }
   int64_t memory_bytes() const override { return session_.arena_bytes(); }
 
  private:
@@ -58,6 +62,7 @@ class EngineModel : public LoadedModel {
   std::span<const PortInfo> inputs() const override { return model_->inputs(); }
   std::span<const PortInfo> outputs() const override { return outputs_; }
   int64_t memory_bytes() const override { return bytes_; }
+  bool ragged() const override { return model_->ragged().has_value(); }
   Result<std::unique_ptr<Instance>> CreateInstance(int threads) override {
     Session session = TRY(Session::Create(model_, {.threads = threads}));
     return std::unique_ptr<Instance>(

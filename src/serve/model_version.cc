@@ -110,7 +110,7 @@ ModelVersion::ModelVersion(ModelSpec spec, std::shared_ptr<LoadedModel> model,
       metrics_(std::move(metrics)),
       compute_(compute),
       stats_(*metrics_),
-      ragged_(model_->ragged()) {}
+      ragged_(spec_.batching && model_->ragged()) {}
 
 ModelVersion::~ModelVersion() = default;
 
@@ -118,6 +118,10 @@ Result<std::unique_ptr<ModelVersion>> ModelVersion::Create(ModelSpec spec,
                                                            std::shared_ptr<LoadedModel> model,
                                                            std::shared_ptr<ModelMetrics> metrics,
                                                            Compute& compute) {
+  // Where no input says it, all may be ragged: what can be packed is.
+  if (std::none_of(spec.inputs.begin(), spec.inputs.end(),
+                   [](const TensorSpec& in) { return in.ragged; }))
+    for (TensorSpec& in : spec.inputs) in.ragged = true;
   auto version = std::unique_ptr<ModelVersion>(
       new ModelVersion(std::move(spec), std::move(model), std::move(metrics), compute));
   const int wanted = version->spec_.instances;
