@@ -6,7 +6,8 @@ namespace dunlin::cli {
 namespace {
 
 void AddRemote(CLI::App* app, RemoteOptions& o, std::string& model, std::string& version) {
-  app->add_option("URL", o.url, "Such as http://localhost:8000; also https://, grpc://, grpcs://")->required();
+  app->add_option("URL", o.url, "Such as http://localhost:8000; also https://, grpc://, grpcs://")
+      ->required();
   app->add_option("MODEL", model, "Name of a model the server has")->required();
   app->add_option("--model-version", version, "Default: the server's choice")->type_name("N");
   app->add_option("--timeout", o.timeout_seconds, "Seconds to wait for each answer")
