@@ -99,8 +99,10 @@ bool BatchSizer::MayGain(uint64_t shape, int threads) const {
 void BatchSizer::MoveLimit(const Curve& c, Row& row) const {
   while (row.limit > 0 && !InTime(c, row, row.limit)) row.limit /= 2;
   // Two steps beyond the best are looked at: some kernels like only every other size.
+  const size_t worth = Best(row) + 2;
+  row.limit = std::min(row.limit, worth);
   const bool more = row.limit + 1 < kSteps.size() && kSteps[row.limit + 1] <= max_batch_;
-  if (more && row.Known(row.limit) && row.limit < Best(row) + 2 && InTime(c, row, row.limit + 1))
+  if (more && row.Known(row.limit) && row.limit < worth && InTime(c, row, row.limit + 1))
     ++row.limit;
 }
 

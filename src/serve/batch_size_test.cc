@@ -71,7 +71,8 @@ TEST(BatchSizer, KeepsShapesAndThreadsApartAndForgetsTheOldest) {
 // A machine whose speed changes by 1.7 from one stretch of executions to the next, and by a third
 // within them. What an item costs on it, chosen batches against the best size.
 template <class F>
-double CostOnASharedMachine(const F& per_item, double best, int64_t max_batch) {
+double CostOnASharedMachine(const F& per_item, double best, int64_t max_batch,
+                            int64_t* largest = nullptr) {
   BatchSizer sizer(max_batch, Us(0));
   std::mt19937 random(1);
   std::uniform_real_distribution<float> noise(0.75f, 1.35f);
@@ -82,6 +83,7 @@ double CostOnASharedMachine(const F& per_item, double best, int64_t max_batch) {
     const int64_t b = sizer.Choose(1, 1, max_batch, kPatient);
     sizer.Record(1, 1, b, Us(1000.f * per_item(b) * float(b) * speed * noise(random)));
     if (i < 500) continue;
+    if (largest != nullptr && i >= 10000) *largest = std::max(*largest, b);
     cost += per_item(b) * double(b);
     items += double(b);
   }
@@ -90,7 +92,9 @@ double CostOnASharedMachine(const F& per_item, double best, int64_t max_batch) {
 
 TEST(BatchSizer, FindsTheBestSizeOnASharedMachine) {
   const auto worse = [](int64_t b) { return b == 1 ? 1.f : 1.3f; };
-  EXPECT_LT(CostOnASharedMachine(worse, 1, 8), 1.05);
+  int64_t largest = 0;
+  EXPECT_LT(CostOnASharedMachine(worse, 1, 8, &largest), 1.05);
+  EXPECT_LE(largest, 3) << "nobody looks far beyond the best";
   const auto better = [](int64_t b) { return 0.7f + 0.3f / float(b); };
   EXPECT_LT(CostOnASharedMachine(better, 0.7f + 0.3f / 8, 8), 1.05);
   const auto dip = [](int64_t b) { return b <= 4 ? 1.f - 0.1f * float(b - 1) : 0.9f; };
