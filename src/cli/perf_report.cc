@@ -172,7 +172,12 @@ void LatencyJson(JsonWriter& json, std::string_view key, const Histogram& h) {
   json.Key("count").Number(h.count()).Key("mean").Double(Micros(h.mean()));
   json.Key("min").Double(Micros(h.min()));
   for (const Percentile& p : kPercentiles) json.Key(p.name).Double(Micros(h.Percentile(p.percent)));
-  json.Key("max").Double(Micros(h.max())).End();
+  json.Key("max").Double(Micros(h.max()));
+  json.Key("buckets").BeginArray();  // upper end and count, so that runs can be added up
+  h.ForEach([&json](Histogram::Duration, Histogram::Duration upper, uint64_t count) {
+    json.BeginArray().Double(Micros(upper)).Number(count).End();
+  });
+  json.End().End();
 }
 
 void ServerJson(JsonWriter& json, const serve::ModelStatistics& s) {
