@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 
 namespace dunlin {
 namespace {
@@ -34,11 +36,24 @@ constexpr auto kPlain = [] {
   return plain;
 }();
 
+// Whether all eight characters of a word stand for themselves.
+bool IsPlain(uint64_t word) {
+  constexpr uint64_t kOnes = 0x0101010101010101u, kHigh = 0x80 * kOnes;
+  // The high bit of a byte is set where it is below `limit`; what follows such a byte may be wrong.
+  const auto below = [](uint64_t w, uint64_t limit) { return (w - limit * kOnes) & ~w & kHigh; };
+  const auto is = [&](char c) { return below(word ^ (uint64_t(c) * kOnes), 1); };
+  return ((word & kHigh) | below(word, 0x20) | is('"') | is('\\')) == 0;
+}
+
 // Appends `text` in quotes.
 void AppendQuoted(std::string& out, std::string_view text) {
   out += '"';
   while (!text.empty()) {
     size_t run = 0;
+    for (uint64_t word = 0; run + sizeof word <= text.size(); run += sizeof word) {
+      std::memcpy(&word, text.data() + run, sizeof word);
+      if (!IsPlain(word)) break;
+    }
     while (run < text.size() && kPlain[static_cast<unsigned char>(text[run])]) ++run;
     out += text.substr(0, run);
     text.remove_prefix(run);

@@ -35,6 +35,19 @@ TEST(JsonQuoted, BytesThatAreNotUtf8AreReplaced) {
   EXPECT_EQ(JsonQuoted("\xed\xa0\x80").size(), 2 + 3 * 3u);           // a surrogate
 }
 
+TEST(JsonQuoted, EveryByteCountsWhereverItStands) {
+  const auto inside = [](const std::string& text) {
+    const std::string quoted = JsonQuoted(text);
+    return quoted.substr(1, quoted.size() - 2);
+  };
+  for (size_t at = 0; at < 20; ++at) {
+    for (int c = 0; c < 256; ++c) {
+      const std::string before(at, 'a'), after(20 - at, 'z');
+      EXPECT_EQ(inside(before + char(c) + after), before + inside(std::string(1, char(c))) + after);
+    }
+  }
+}
+
 TEST(JsonWriter, NumbersReadBackAsTheSameValue) {
   JsonWriter json;
   json.BeginArray().Number(1.0f).Number(0.1f).Number(0.1).Number(1e30).Number(uint64_t{1} << 63);

@@ -26,6 +26,7 @@ using net::kBodyPadding;
 
 // Of ASCII, as header names are.
 inline bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
+  if (a == b) return true;  // as most clients spell them
   const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? char(c + ('a' - 'A')) : c; };
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [&](char x, char y) { return lower(x) == lower(y); });
