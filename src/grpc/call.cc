@@ -105,6 +105,10 @@ void Call::OnData(std::string_view data) {
   }
 }
 
+std::span<char> Call::InputPlace() const {
+  return over() || Paused() || !input_.empty() ? std::span<char>() : reader_.Place();
+}
+
 void Call::Take(std::string_view data) {
   const size_t all = data.size();
   taking_ = true;

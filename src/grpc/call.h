@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +57,8 @@ class Call : public std::enable_shared_from_this<Call> {
   virtual void Start() {}
   // Bytes of the client's messages. The call gives them back to flow control.
   void OnData(std::string_view data);
+  // Where the next of them may be put beforehand; empty: nowhere.
+  std::span<char> InputPlace() const;
   // The client has said all.
   void OnEndOfInput();
   // The stream is closed, by either side or with its connection; nothing more can be sent.

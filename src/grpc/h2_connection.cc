@@ -10,9 +10,11 @@
 namespace dunlin::grpc {
 namespace {
 
-// Read from a socket at a time: a large tensor comes in few system calls, and what was read is
-// still in the cache when it is copied to its place.
-constexpr size_t kScratchBytes = 256 << 10;
+// Read from a socket at a time, but for what goes straight to its place: so small that it is still
+// in the cache when it is copied.
+constexpr size_t kScratchBytes = 64 << 10;
+// Less than this is not worth a system call's second buffer.
+constexpr size_t kPlacedBytes = 4 << 10;
 constexpr int kReadsPerTurn = 16;
 // Beyond it, frames stay with their calls until the socket has taken what waits.
 constexpr size_t kOutBytes = 1 << 20;
@@ -123,9 +125,17 @@ struct H2Callbacks {
       if (Call* call = CallOf(session, frame->hd.stream_id)) call->OnEndOfInput();
     });
   }
+  static int OnBeginFrame(nghttp2_session*, const nghttp2_frame_hd* head, void* user) {
+    H2Connection& c = Of(user);
+    const bool plain = head->type == NGHTTP2_DATA && (head->flags & NGHTTP2_FLAG_PADDED) == 0;
+    c.data_stream_ = head->stream_id;
+    c.data_left_ = plain ? head->length : 0;
+    return 0;
+  }
   static int OnData(nghttp2_session* session, uint8_t, int32_t stream_id, const uint8_t* data,
                     size_t bytes, void* user) {
     return Guard([&] {
+      Of(user).data_left_ -= std::min(bytes, Of(user).data_left_);
       // The connection's window is for all calls: what one of them does not read holds up no other.
       nghttp2_session_consume_connection(session, bytes);
       if (Call* call = CallOf(session, stream_id))
@@ -197,6 +207,7 @@ H2Worker::H2Worker(Place place, Core& c)
   if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&session_options) != 0)
     throw std::bad_alloc();
   nghttp2_session_callbacks* const b = callbacks;
+  nghttp2_session_callbacks_set_on_begin_frame_callback(b, H2Callbacks::OnBeginFrame);
   nghttp2_session_callbacks_set_on_begin_headers_callback(b, H2Callbacks::OnBeginHeaders);
   nghttp2_session_callbacks_set_on_header_callback(b, H2Callbacks::OnHeader);
   nghttp2_session_callbacks_set_on_frame_recv_callback(b, H2Callbacks::OnFrame);
@@ -293,19 +304,35 @@ void H2Connection::OnEvents(uint32_t events) {
 
 void H2Connection::ReadInput() {
   for (int turn = 0; turn < kReadsPerTurn || stream_.pending() > 0; ++turn) {
-    const ssize_t n = stream_.Read(worker_.scratch.get(), kScratchBytes);
+    const std::span<char> place = InputPlace();
+    const iovec parts[] = {{place.data(), place.size()}, {worker_.scratch.get(), kScratchBytes}};
+    const ssize_t n = place.empty() ? stream_.Read(parts + 1, 1) : stream_.Read(parts, 2);
     if (n == net::Stream::kWouldBlock) break;
     if (n <= 0) return Close();
     received_ = worker_.loop->now();
     ping_sent_ = {};
-    const auto* data = reinterpret_cast<const uint8_t*>(worker_.scratch.get());
-    if (nghttp2_session_mem_recv(session_, data, size_t(n)) < 0) return Close();
+    const size_t placed = std::min(size_t(n), place.size());
+    if (!Receive(place.data(), placed) || !Receive(worker_.scratch.get(), size_t(n) - placed))
+      return Close();
     Mark();
-    if (size_t(n) < kScratchBytes && !options().tls) break;  // that was all
+    if (size_t(n) < place.size() + kScratchBytes && !options().tls) break;  // that was all
     Flush();
     if (phase_ != Phase::kOpen || blocked_) return;
   }
   Mark();
+}
+
+bool H2Connection::Receive(const char* data, size_t bytes) {
+  const auto* p = reinterpret_cast<const uint8_t*>(data);
+  return bytes == 0 || nghttp2_session_mem_recv(session_, p, bytes) >= 0;
+}
+
+// In the middle of a frame whose bytes go into a tensor: there, at once.
+std::span<char> H2Connection::InputPlace() const {
+  if (data_left_ < kPlacedBytes) return {};
+  const Call* const call = H2Callbacks::CallOf(session_, data_stream_);
+  const std::span<char> place = call ? call->InputPlace() : std::span<char>();
+  return place.first(std::min(place.size(), data_left_));
 }
 
 void H2Connection::Mark() {

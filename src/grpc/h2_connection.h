@@ -76,6 +76,8 @@ class H2Connection final : public net::Connection {
   const ServerOptions& options() const { return worker_.core.options; }
   bool OpenSession();
   void ReadInput();
+  std::span<char> InputPlace() const;
+  bool Receive(const char* data, size_t bytes);
   void Discard();
   void Mark();
   void Flush();
@@ -108,6 +110,8 @@ class H2Connection final : public net::Connection {
   std::vector<std::shared_ptr<Call>> calls_;
   std::vector<std::shared_ptr<Call>> resumable_;  // had no room to read on, and may have it now
   CallHead head_;                                 // arrives
+  int32_t data_stream_ = 0;                       // whose DATA frame arrives
+  size_t data_left_ = 0;                          // of it
   std::string peer_;
   std::optional<std::string> identity_;  // of the client's certificate, once it was asked for
 

@@ -135,7 +135,7 @@ Status MessageReader::Begin() {
 
 Status MessageReader::FeedTensor(std::string_view& data) {
   const size_t n = std::min(tensor_left_, data.size());
-  std::memcpy(tensor_->end(), data.data(), n);
+  if (data.data() != tensor_->end()) std::memcpy(tensor_->end(), data.data(), n);
   if (!tensor_->Arrived(n)) return Exhausted();
   data.remove_prefix(n);
   left_ -= n;

@@ -67,6 +67,11 @@ class MessageReader {
   Result<std::shared_ptr<ReceivedMessage>> Feed(std::string_view& data);
   // In the middle of a message.
   bool partial() const { return prefix_bytes_ > 0; }
+  // Where the next bytes will stay, if they go into a tensor: what is put there before it is fed
+  // need not be copied.
+  std::span<char> Place() const {
+    return tensor_ ? std::span(tensor_->end(), tensor_left_) : std::span<char>();
+  }
 
  private:
   static constexpr size_t kPrefixBytes = 5;

@@ -50,6 +50,11 @@ ssize_t Stream::Read(void* to, size_t bytes) {
   return TlsOutcome(ssl_.get(), SSL_read(ssl_.get(), to, int(std::min<size_t>(bytes, INT_MAX))));
 }
 
+ssize_t Stream::Read(const iovec* parts, int count) {
+  if (count == 1 || ssl_ != nullptr) return Read(parts->iov_base, parts->iov_len);
+  return Outcome(::readv(fd_, parts, count));
+}
+
 ssize_t Stream::Write(const iovec* parts, int count) {
   if (ssl_ != nullptr)
     return TlsOutcome(ssl_.get(), SSL_write(ssl_.get(), parts->iov_base,

@@ -27,6 +27,8 @@ class Stream {
   int fd() const { return fd_; }
   // Bytes read, 0 at the end, or one of the above.
   ssize_t Read(void* to, size_t bytes);
+  // Fills one part after the other; over TLS only the first.
+  ssize_t Read(const iovec* parts, int count);
   // Bytes written, or one of the above.
   ssize_t Write(const iovec* parts, int count);
   // Bytes that Read would return although the socket has none.
