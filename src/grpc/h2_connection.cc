@@ -35,7 +35,7 @@ constexpr std::chrono::milliseconds kGoodbyeTime{100};
 constexpr std::chrono::hours kIdlePingInterval{2};
 // Clients take some 8 KB of metadata, and a byte may become three there.
 constexpr size_t kMaxDetails = 2000;
-constexpr size_t kFrameHeadBytes = 9;
+constexpr size_t kFrameHeadBytes = 9, kResetBytes = 4;  // in HTTP/2
 
 enum class Kept : uint8_t {
   kBoth = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE,
@@ -125,17 +125,9 @@ struct H2Callbacks {
       if (Call* call = CallOf(session, frame->hd.stream_id)) call->OnEndOfInput();
     });
   }
-  static int OnBeginFrame(nghttp2_session*, const nghttp2_frame_hd* head, void* user) {
-    H2Connection& c = Of(user);
-    const bool plain = head->type == NGHTTP2_DATA && (head->flags & NGHTTP2_FLAG_PADDED) == 0;
-    c.data_stream_ = head->stream_id;
-    c.data_left_ = plain ? head->length : 0;
-    return 0;
-  }
   static int OnData(nghttp2_session* session, uint8_t, int32_t stream_id, const uint8_t* data,
                     size_t bytes, void* user) {
     return Guard([&] {
-      Of(user).data_left_ -= std::min(bytes, Of(user).data_left_);
       // The connection's window is for all calls: what one of them does not read holds up no other.
       nghttp2_session_consume_connection(session, bytes);
       if (Call* call = CallOf(session, stream_id))
@@ -207,7 +199,6 @@ H2Worker::H2Worker(Place place, Core& c)
   if (nghttp2_session_callbacks_new(&callbacks) != 0 || nghttp2_option_new(&session_options) != 0)
     throw std::bad_alloc();
   nghttp2_session_callbacks* const b = callbacks;
-  nghttp2_session_callbacks_set_on_begin_frame_callback(b, H2Callbacks::OnBeginFrame);
   nghttp2_session_callbacks_set_on_begin_headers_callback(b, H2Callbacks::OnBeginHeaders);
   nghttp2_session_callbacks_set_on_header_callback(b, H2Callbacks::OnHeader);
   nghttp2_session_callbacks_set_on_frame_recv_callback(b, H2Callbacks::OnFrame);
@@ -305,34 +296,71 @@ void H2Connection::OnEvents(uint32_t events) {
 void H2Connection::ReadInput() {
   for (int turn = 0; turn < kReadsPerTurn || stream_.pending() > 0; ++turn) {
     const std::span<char> place = InputPlace();
-    const iovec parts[] = {{place.data(), place.size()}, {worker_.scratch.get(), kScratchBytes}};
+    char* const scratch = worker_.scratch.get();
+    std::copy_n(carry_, carried_, scratch);
+    const iovec parts[] = {{place.data(), place.size()},
+                           {scratch + carried_, kScratchBytes - carried_}};
     const ssize_t n = place.empty() ? stream_.Read(parts + 1, 1) : stream_.Read(parts, 2);
     if (n == net::Stream::kWouldBlock) break;
     if (n <= 0) return Close();
     received_ = worker_.loop->now();
     ping_sent_ = {};
     const size_t placed = std::min(size_t(n), place.size());
-    if (!Receive(place.data(), placed) || !Receive(worker_.scratch.get(), size_t(n) - placed))
-      return Close();
+    const bool all = size_t(n) < place.size() + parts[1].iov_len;
+    const size_t rest = carried_ + size_t(n) - placed;
+    if (!Receive(place.data(), placed) || !Receive(scratch, rest)) return Close();
     Mark();
-    if (size_t(n) < place.size() + kScratchBytes && !options().tls) break;  // that was all
+    if (all && !options().tls) break;
     Flush();
     if (phase_ != Phase::kOpen || blocked_) return;
   }
   Mark();
 }
 
+// Passes on what arrived, frame heads as wholes, but for resets of streams that never began: gRPC's
+// own client sends them for calls that it cancels early, and nghttp2 would end the connection.
 bool H2Connection::Receive(const char* data, size_t bytes) {
-  const auto* p = reinterpret_cast<const uint8_t*>(data);
-  return bytes == 0 || nghttp2_session_mem_recv(session_, p, bytes) >= 0;
+  const auto pass_on = [this](const char* p, size_t n) {
+    return n == 0 ||
+           nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(p), n) >= 0;
+  };
+  size_t at = 0, passed = 0;
+  while (at < bytes) {
+    if (frame_left_ > 0) {
+      const size_t n = std::min(frame_left_, bytes - at);
+      frame_left_ -= n;
+      at += n;
+      continue;
+    }
+    if (bytes - at < kFrameHeadBytes) break;
+    const auto* const head = reinterpret_cast<const uint8_t*>(data + at);
+    const size_t length = size_t{head[0]} << 16 | size_t{head[1]} << 8 | head[2];
+    frame_stream_ =
+        int32_t(uint32_t{head[5]} & 0x7f) << 24 | head[6] << 16 | head[7] << 8 | head[8];
+    const uint8_t type = head[3];
+    if (type == NGHTTP2_HEADERS) last_stream_ = std::max(last_stream_, frame_stream_);
+    if (type == NGHTTP2_RST_STREAM && length == kResetBytes && frame_stream_ > last_stream_) {
+      if (bytes - at < kFrameHeadBytes + kResetBytes) break;
+      if (!pass_on(data + passed, at - passed)) return false;
+      at += kFrameHeadBytes + kResetBytes;
+      passed = at;
+      continue;
+    }
+    in_data_ = type == NGHTTP2_DATA && (head[4] & NGHTTP2_FLAG_PADDED) == 0;
+    frame_left_ = kFrameHeadBytes + length;
+  }
+  if (!pass_on(data + passed, at - passed)) return false;
+  carried_ = bytes - at;
+  std::copy_n(data + at, carried_, carry_);
+  return true;
 }
 
 // In the middle of a frame whose bytes go into a tensor: there, at once.
 std::span<char> H2Connection::InputPlace() const {
-  if (data_left_ < kPlacedBytes) return {};
-  const Call* const call = H2Callbacks::CallOf(session_, data_stream_);
+  if (!in_data_ || frame_left_ < kPlacedBytes) return {};
+  const Call* const call = H2Callbacks::CallOf(session_, frame_stream_);
   const std::span<char> place = call ? call->InputPlace() : std::span<char>();
-  return place.first(std::min(place.size(), data_left_));
+  return place.first(std::min(place.size(), frame_left_));
 }
 
 void H2Connection::Mark() {
@@ -430,7 +458,6 @@ void H2Connection::CheckDeadline(Clock::time_point now) {
     CheckKeepalive(now);
     if (phase_ == Phase::kClosed) return;
     CheckAge(now);
-    Flush();
   } catch (const std::bad_alloc&) {
     log::Error("out of memory in an I/O thread");
     Close();
@@ -449,12 +476,14 @@ void H2Connection::CheckKeepalive(Clock::time_point now) {
   ++pings_without_data_;
   ping_sent_ = now;
   nghttp2_submit_ping(session_, NGHTTP2_FLAG_NONE, nullptr);
+  Mark();
 }
 
 // First it is said that the end is near, then, a round trip later, which call was the last.
 void H2Connection::CheckAge(Clock::time_point now) {
   if (now >= end_at_) return Close();
   if (now < leave_at_ || said_goodbye_) return;
+  Mark();
   if (!leaving_) {
     leaving_ = true;
     nghttp2_submit_shutdown_notice(session_);

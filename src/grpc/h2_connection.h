@@ -110,8 +110,13 @@ class H2Connection final : public net::Connection {
   std::vector<std::shared_ptr<Call>> calls_;
   std::vector<std::shared_ptr<Call>> resumable_;  // had no room to read on, and may have it now
   CallHead head_;                                 // arrives
-  int32_t data_stream_ = 0;                       // whose DATA frame arrives
-  size_t data_left_ = 0;                          // of it
+  // Of the frame that arrives; first comes the client's preface.
+  size_t frame_left_ = 24;
+  int32_t frame_stream_ = 0;
+  bool in_data_ = false;     // a DATA frame without padding
+  int32_t last_stream_ = 0;  // that the client began
+  char carry_[12];           // the beginning of the next frame's head
+  size_t carried_ = 0;
   std::string peer_;
   std::optional<std::string> identity_;  // of the client's certificate, once it was asked for
 

@@ -410,6 +410,21 @@ TEST_F(H2, FloodsOfFrames) {
   }
 }
 
+// As gRPC's C core sends them for calls that are cancelled before their headers have left.
+TEST_F(H2, ResetsOfStreamsThatNeverBegan) {
+  Start();
+  H2Client client(server_->port());
+  const std::string reset = RawFrame(NGHTTP2_RST_STREAM, 0, 1001, std::string(4, '\0'));
+  client.SendRaw(reset);
+  for (size_t cut = 1; cut < reset.size(); cut += 2) {
+    client.SendRaw(reset.substr(0, cut));
+    client.Read(milliseconds(10));
+    client.SendRaw(reset.substr(cut));
+    ExpectInferred(client.Wait(client.Call(kInferPath, InferBytes(5000))), 5000);
+  }
+  EXPECT_TRUE(client.goaways.empty());
+}
+
 // What a call of each kind sends, changed at random: whatever comes back, the server lives, and
 // answers others.
 TEST_F(H2, RandomAndMutatedFrames) {

@@ -6,7 +6,10 @@
 
 import concurrent.futures
 import re
+import shutil
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ import unittest
 
 import grpc
 
+import grpc_test
 import server_test
 from grpc_test import SERVICE, GrpcCase, floats, pb, request
 from server_test import HOST, add_model
@@ -98,6 +102,34 @@ class Transport(GrpcCase):
         stream_requests.set()
         self.assertEqual(len(list(stream)), 1)
         self.assertGreater(calls, 10)
+        self.assertEqual(server.stop(), 0)
+
+    def test_certificates_change_on_sighup_and_clients_must_speak_http2(self):
+        folder = grpc_test.Process.certificates(self)
+        for kind in ("pem", "key"):
+            shutil.copy(folder / f"server.{kind}", folder / f"used.{kind}")
+        (folder / "used.key").chmod(0o600)
+        server = self.serve("--grpc-use-ssl", "true", "--grpc-server-cert", str(folder / "used.pem"), "--grpc-server-key", str(folder / "used.key"))
+
+        def subject(*protocols):
+            context = ssl.create_default_context(cafile=folder / "ca.pem")
+            context.check_hostname = False
+            context.set_alpn_protocols(protocols)
+            with socket.create_connection((HOST, server.grpc), timeout=10) as plain:
+                with context.wrap_socket(plain) as s:
+                    self.assertEqual(s.selected_alpn_protocol(), "h2")
+                    return dict(pair[0] for pair in s.getpeercert()["subject"])["commonName"]
+
+        self.assertEqual(subject("http/1.1", "h2"), "server")
+        with self.assertRaises(ssl.SSLError):
+            subject("http/1.1")
+        for kind in ("pem", "key"):
+            shutil.copy(folder / f"client.{kind}", folder / f"used.{kind}")
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 10
+        while subject("h2") != "client" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(subject("h2"), "client")
         self.assertEqual(server.stop(), 0)
 
     def test_h2load(self):
