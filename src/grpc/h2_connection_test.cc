@@ -418,7 +418,7 @@ TEST_F(H2, ResetsOfStreamsThatNeverBegan) {
   client.SendRaw(reset);
   for (size_t cut = 1; cut < reset.size(); cut += 2) {
     client.SendRaw(reset.substr(0, cut));
-    client.Read(milliseconds(10));
+    std::this_thread::sleep_for(milliseconds(10));
     client.SendRaw(reset.substr(cut));
     ExpectInferred(client.Wait(client.Call(kInferPath, InferBytes(5000))), 5000);
   }
