@@ -6,7 +6,7 @@
     bench/serving/batching.py table --results cls.jsonl
 
 A model is a name of bench/models.json. One server has it under every setting, each as a model of its own, and `dunlin perf`
-loads them one after the other, in rounds, so that a slow minute of a shared machine meets all of them.
+loads them one after the other, in rounds and in a new order each, so that a slow minute of a shared machine meets all of them.
 `throughput`: closed loop; each round also times both engines without a server, this one and ONNX Runtime, which bound what any
 server could do in that round. `slo`: open loop, Poisson arrivals, at shares of what was answered without batching
 just before; the SLO is told to `auto` alone, for the others have nothing to tell it to.
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import resource
 import shutil
 import statistics
@@ -143,7 +144,7 @@ def throughput(args, path, inputs, grid, write):
     try:
         for number in range(args.rounds):
             began = time.time()
-            for name in grid:
+            for name in random.sample(list(grid), len(grid)):
                 write(load.run(name, args.seconds, "--concurrency", args.concurrency), began)
             for yardstick in yardsticks:
                 write(yardstick.run(args.seconds), began)
@@ -162,7 +163,7 @@ def slo(args, path, inputs, grid, write):
             for share in args.loads:
                 began = time.time()
                 most = load.run(NONE, args.seconds, "--concurrency", args.concurrency)["rate"]  # at present
-                for name in grid:
+                for name in random.sample(list(grid), len(grid)):
                     row = load.run(name, args.seconds, "--request-rate", most * share / 100)
                     write(row | {"share": share, "capacity": most, "slo": args.slo_ms}, began)
     finally:
@@ -170,7 +171,7 @@ def slo(args, path, inputs, grid, write):
 
 
 def medians(rows, key, columns):
-    """[(name, {column: median})] in the order of first appearance."""
+    """[(name, {column: median})], the settings in the order of their grid."""
     groups = {}
     for row in rows:
         groups.setdefault(row[key], []).append(row)
@@ -252,6 +253,8 @@ def main():
     args = parser.parse_args()
     if args.what == "table":
         every = [json.loads(line) for line in args.results.read_text().splitlines()]
+        order = list(settings(args.max_batch, 0))
+        every.sort(key=lambda row: order.index(row["setting"]) if row["setting"] in order else len(order))
         rows = [row for row in every if row["others"] <= args.quiet]
         print(f"{len(rows)} measurements; {len(every) - len(rows)} were left out, for other processes used more than {args.quiet} CPUs.\n")
         print("\n".join(slo_table(rows) if "capacity" in rows[0] else throughput_table(rows)))

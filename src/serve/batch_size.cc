@@ -97,13 +97,11 @@ bool BatchSizer::MayGain(uint64_t shape, int threads) const {
 }
 
 void BatchSizer::MoveLimit(const Curve& c, Row& row) const {
-  while (row.limit > 0 && !InTime(c, row, row.limit)) row.limit /= 2;
   // Two steps beyond the best are looked at: some kernels like only every other size.
   const size_t worth = Best(row) + 2;
   row.limit = std::min(row.limit, worth);
   const bool more = row.limit + 1 < kSteps.size() && kSteps[row.limit + 1] <= max_batch_;
-  if (more && row.Known(row.limit) && row.limit < worth && InTime(c, row, row.limit + 1))
-    ++row.limit;
+  if (more && row.Known(row.limit) && row.limit < worth && InTime(c, row, row.limit)) ++row.limit;
 }
 
 BatchSizer::Microseconds BatchSizer::Estimate(uint64_t shape, int threads, int64_t items) const {
@@ -114,26 +112,32 @@ BatchSizer::Microseconds BatchSizer::Estimate(uint64_t shape, int threads, int64
 }
 
 int64_t BatchSizer::Choose(uint64_t shape, int threads, int64_t waiting, Microseconds slack) {
-  waiting = std::min(waiting, max_batch_);
-  if (waiting <= 1) return 1;
+  if (std::min(waiting, max_batch_) <= 1) return 1;
   Curve& c = CurveOf(shape);
   Row& row = c.rows[threads];
-  const size_t top = std::min(StepOf(waiting), row.limit);
+  const size_t top = std::min(StepOf(std::min(waiting, max_batch_)), row.limit);
   if (top == row.limit && !row.Known(top)) return kSteps[top];
-  const auto allowed = [&](size_t s) {
-    if (s == 0) return true;
-    if (!row.Known(s) || !InTime(c, row, s)) return false;
-    // Too late for the first one either way: then throughput is all that can be saved.
-    return Latency(c, row, s) <= slack.count() || Latency(c, row, 0) > slack.count();
+  const auto best_of = [&](const auto& allowed, float gain) {
+    size_t best = 0;
+    for (size_t s = 1; s <= top; ++s)
+      if (allowed(s) && (!row.Known(best) || row.cost[s] * gain < row.cost[best])) best = s;
+    return best;
+  };
+  const auto sustained = [&](size_t s) { return row.Known(s) && InTime(c, row, s); };
+  const auto first_in_time = [&](size_t s) {
+    return sustained(s) && Latency(c, row, s) <= slack.count();
   };
   if (++row.choices % kProbe == 0) {
     const size_t other = row.choices / kProbe % (top + 1);
-    if (allowed(other)) return kSteps[other];
+    if (other == 0 || first_in_time(other)) return kSteps[other];
   }
-  size_t chosen = 0;
-  for (size_t s = 1; s <= top; ++s)
-    if (allowed(s) && (!row.Known(chosen) || row.cost[s] * kGain < row.cost[chosen])) chosen = s;
-  return kSteps[chosen];
+  // Too late for the first one either way: what waits must be worked off.
+  if (Latency(c, row, 0) > slack.count())
+    return kSteps[best_of([&](size_t s) { return row.Known(s); }, 1)];
+  // Where more wait than a batch holds, a smaller one would save the first and lose others.
+  const size_t best = best_of(sustained, 1);
+  if (waiting > kSteps[best]) return kSteps[best];
+  return kSteps[best_of(first_in_time, kGain)];
 }
 
 BatchSizer::ThreadUse BatchSizer::Threads(uint64_t shape, int64_t items, int offered) {

@@ -14,7 +14,7 @@ namespace dunlin::serve {
 // executions themselves. A batch is worth its wait only where it makes items cheaper: the smallest
 // size is taken whose throughput is as good as any, so a model that gains nothing from batches is
 // served as if there were none. As long as a size is unknown the size grows by steps while that
-// pays, and halves when it breaks the latency target.
+// pays and keeps the latency target.
 //
 // Machines are shared, and their speed changes by half within seconds. So the table holds ratios:
 // how long an execution took against how long it should have taken at the speed of the moment,
