@@ -90,7 +90,7 @@ def main():
     parser.add_argument("--concurrency", default="4,8,16")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=160)
-    parser.add_argument("--dunlin", default=str(ROOT / "build/release/src/cli/dunlin"))
+    parser.add_argument("--dunlin", default=str(ROOT / "build/release/dunlin"))
     args = parser.parse_args()
     server_test.DUNLIN = args.dunlin
     folder = pathlib.Path(tempfile.mkdtemp())
