@@ -61,7 +61,7 @@ function(dunlin_layer name)
     target_precompile_headers(${name}_test PRIVATE ${DUNLIN_PRECOMPILED} <gmock/gmock.h> <gtest/gtest.h>)
     gtest_discover_tests(${name}_test TEST_PREFIX "${name}/" DISCOVERY_TIMEOUT 60)
   endif()
-  if(DUNLIN_TESTS AND benches)
+  if(DUNLIN_TESTS AND benches AND NOT DUNLIN_SANITIZE)  # nobody times those
     add_executable(${name}_bench ${benches})
     target_link_libraries(${name}_bench PRIVATE dunlin_${name} benchmark::benchmark_main)
   endif()
