@@ -5,7 +5,6 @@
 
 #include "cli/files.h"
 #include "cli/infer_remote_grpc.h"
-#include "http/client.h"
 
 namespace dunlin::cli {
 namespace {
@@ -32,29 +31,9 @@ Result<http::Headers> HeadersOf(const RemoteOptions& options) {
   return headers;
 }
 
-class HttpRemote final : public Remote {
+class HttpRemote final : public ClientRemote<http::Client> {
  public:
-  HttpRemote(http::ServerUrl url, http::ClientOptions options, http::Client client)
-      : url_(std::move(url)), options_(std::move(options)), client_(std::move(client)) {}
-
-  Result<serve::RemoteModel> Metadata(const std::string& model,
-                                      const std::string& version) override {
-    return client_.Metadata(model, version);
-  }
-  Result<std::vector<serve::CallResult>> Infer(const serve::InferCall& call) override {
-    return client_.Infer(call);
-  }
-  Result<serve::ModelStatistics> Statistics(const std::string& model,
-                                            const std::string& version) override {
-    return client_.Statistics(model, version);
-  }
-  Status RegisterSharedMemory(const std::string& name, const std::string& key,
-                              uint64_t bytes) override {
-    return client_.RegisterSharedMemory(name, key, bytes);
-  }
-  Status UnregisterSharedMemory(const std::string& name) override {
-    return client_.UnregisterSharedMemory(name);
-  }
+  using ClientRemote::ClientRemote;
 
   Result<std::unique_ptr<http::LoadClient>> MakeLoadClient(uint32_t slots) override {
     return http::MakeHttpLoadClient(url_, {.slots = slots,
@@ -76,11 +55,6 @@ class HttpRemote final : public Remote {
     if (answer.failure != nullptr) return answer.failure->message;
     return fmt::format("{} {}", answer.status, http::ErrorOf(answer.status, answer.body).message);
   }
-
- private:
-  http::ServerUrl url_;
-  http::ClientOptions options_;
-  http::Client client_;
 };
 
 CallParameters::mapped_type ParameterOf(const std::string& text) {

@@ -4,9 +4,11 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
+#include "http/client.h"
 #include "http/load_client.h"
 #include "serve/call.h"
 #include "serve/stats.h"
@@ -46,6 +48,38 @@ class Remote {
   virtual Result<std::string> Request(const serve::InferCall& call) = 0;
   virtual Result<std::vector<serve::CallResult>> Outputs(const http::LoadAnswer& answer) = 0;
   virtual std::string ErrorText(const http::LoadAnswer& answer) = 0;
+};
+
+// What both protocols' clients do alike.
+template <class Client>
+class ClientRemote : public Remote {
+ public:
+  ClientRemote(http::ServerUrl url, http::ClientOptions options, Client client)
+      : url_(std::move(url)), options_(std::move(options)), client_(std::move(client)) {}
+
+  Result<serve::RemoteModel> Metadata(const std::string& model,
+                                      const std::string& version) override {
+    return client_.Metadata(model, version);
+  }
+  Result<std::vector<serve::CallResult>> Infer(const serve::InferCall& call) override {
+    return client_.Infer(call);
+  }
+  Result<serve::ModelStatistics> Statistics(const std::string& model,
+                                            const std::string& version) override {
+    return client_.Statistics(model, version);
+  }
+  Status RegisterSharedMemory(const std::string& name, const std::string& key,
+                              uint64_t bytes) override {
+    return client_.RegisterSharedMemory(name, key, bytes);
+  }
+  Status UnregisterSharedMemory(const std::string& name) override {
+    return client_.UnregisterSharedMemory(name);
+  }
+
+ protected:
+  http::ServerUrl url_;
+  http::ClientOptions options_;
+  Client client_;
 };
 
 // NAME=VALUE, each; true, false and numbers become such, the rest is text.

@@ -8,29 +8,9 @@
 namespace dunlin::cli {
 namespace {
 
-class GrpcRemote final : public Remote {
+class GrpcRemote final : public ClientRemote<grpc::Client> {
  public:
-  GrpcRemote(http::ServerUrl url, http::ClientOptions options, grpc::Client client)
-      : url_(std::move(url)), options_(std::move(options)), client_(std::move(client)) {}
-
-  Result<serve::RemoteModel> Metadata(const std::string& model,
-                                      const std::string& version) override {
-    return client_.Metadata(model, version);
-  }
-  Result<std::vector<serve::CallResult>> Infer(const serve::InferCall& call) override {
-    return client_.Infer(call);
-  }
-  Result<serve::ModelStatistics> Statistics(const std::string& model,
-                                            const std::string& version) override {
-    return client_.Statistics(model, version);
-  }
-  Status RegisterSharedMemory(const std::string& name, const std::string& key,
-                              uint64_t bytes) override {
-    return client_.RegisterSharedMemory(name, key, bytes);
-  }
-  Status UnregisterSharedMemory(const std::string& name) override {
-    return client_.UnregisterSharedMemory(name);
-  }
+  using ClientRemote::ClientRemote;
 
   Result<std::unique_ptr<http::LoadClient>> MakeLoadClient(uint32_t slots) override {
     return http::MakeGrpcLoadClient(url_,
@@ -51,11 +31,6 @@ class GrpcRemote final : public Remote {
     if (answer.failure != nullptr) return answer.failure->message;
     return fmt::format("{} {}", answer.status, answer.body);
   }
-
- private:
-  http::ServerUrl url_;
-  http::ClientOptions options_;
-  grpc::Client client_;
 };
 
 }  // namespace
