@@ -23,9 +23,9 @@ TEST(MachinePeak, TheRoofIsArithmeticOrMemoryWhicheverTakesLonger) {
 
 TEST(MachinePeak, IsMeasuredOnThisMachine) {
   const MachinePeak peak = MeasureMachine(1);
-  EXPECT_GT(peak.gflops, 0.1);
+  EXPECT_GT(peak.gflops, 0);
   ASSERT_EQ(peak.levels.size(), 3u);
-  for (const MachinePeak::Level& level : peak.levels) EXPECT_GT(level.gbps, 0.01);
+  for (const MachinePeak::Level& level : peak.levels) EXPECT_GT(level.gbps, 0);
 }
 
 }  // namespace

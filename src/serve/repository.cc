@@ -117,8 +117,11 @@ Repository::~Repository() {
     const std::lock_guard lock(mutex_);
     entries.swap(entries_);
   }
-  // Each model's end becomes a task, and the pool ends after its tasks. A load that is still
-  // running finds stopping_ set and publishes nothing.
+  entries.clear();
+  // Each version's end becomes a task. A request that has its answer may hold its version for a
+  // moment longer. A load that is still running finds stopping_ set and publishes nothing.
+  std::unique_lock lock(mutex_);
+  disowned_.wait(lock, [this] { return owned_ == 0; });
 }
 
 Status Repository::Start() {
@@ -490,6 +493,10 @@ void Repository::UnloadNow(const std::string& model) {
 // for itself to end; so the end is always a loader's task.
 std::shared_ptr<ModelVersion> Repository::Own(std::unique_ptr<ModelVersion> version,
                                               uint64_t serial) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++owned_;
+  }
   return {version.release(), [this, serial](ModelVersion* v) {
             pool_.Post([this, serial, v] {
               const std::string model = v->spec().name;
@@ -503,6 +510,7 @@ std::shared_ptr<ModelVersion> Repository::Own(std::unique_ptr<ModelVersion> vers
 void Repository::Gone(const std::string& model, int64_t version, uint64_t serial) {
   log::Info("model unloaded", {{"model", model}, {"version", version}});
   const std::lock_guard lock(mutex_);
+  if (--owned_ == 0) disowned_.notify_all();
   const auto entry = entries_.find(model);
   if (entry == entries_.end()) return;
   const auto it = entry->second.versions.find(version);

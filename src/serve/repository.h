@@ -63,7 +63,8 @@ struct IndexEntry {
 class Repository {
  public:
   Repository(RepositoryOptions options, std::unique_ptr<Backend> backend, Metrics& metrics);
-  // Waits for loads in progress and for all models to have answered what they accepted.
+  // Waits for loads in progress, for all models to have answered what they accepted, and for those
+  // who still hold a version: none may be held by the caller's thread.
   ~Repository();
 
   // Loads what the options ask for and returns when all of it is ready or has failed: the failures,
@@ -126,7 +127,8 @@ class Repository {
   uint64_t next_serial_ = 1;
   bool started_ = false;
   bool stopping_ = false;
-  std::condition_variable stop_polling_;
+  int owned_ = 0;  // versions that are not destroyed yet
+  std::condition_variable stop_polling_, disowned_;
   std::thread poller_;
   TaskPool pool_;  // last: its tasks use all the others
 };

@@ -203,6 +203,20 @@ TEST_F(RepositoryTest, TheLastOwnerMayBeACallback) {
   EXPECT_TRUE(Eventually([&] { return counters_->live_models == 0; }));
 }
 
+TEST_F(RepositoryTest, ItsEndWaitsForVersionsThatRequestsStillHold) {
+  disk_.Write("m/1/model.onnx", Adding(1));
+  ASSERT_TRUE(Make(ControlMode::kNone).Start());
+  auto held = repository_->Find("m", 0).value();
+  const std::weak_ptr<ModelVersion> version = held;
+  std::thread request([held = std::move(held)]() mutable {
+    std::this_thread::sleep_for(milliseconds(50));
+    held.reset();
+  });
+  repository_.reset();
+  EXPECT_TRUE(version.expired());
+  request.join();
+}
+
 TEST_F(RepositoryTest, AFullQueueRefusesAtOnce) {
   disk_.Write("m/1/model.onnx", Adding(5));
   disk_.Write(
