@@ -10,6 +10,7 @@
 #include "ops/conv/conv.h"
 #include "ops/elementwise/numeric.h"
 #include "ops/op.h"
+#include "ops/quant/code_ops.h"
 
 namespace dunlin {
 
@@ -57,28 +58,18 @@ auto PerChannel(const V& v, int64_t i) {
   return v[v.size() == 1 ? 0 : size_t(i)];
 }
 
-// What becomes of sums of products of codes, which are exact modulo 2^32: i32 as they are, f32
-// scaled, u8 and i8 scaled and rounded.
-struct SumStore {
-  DType to = DType::kI32;
-  const int32_t* bias = nullptr;  // of every column; none: 0
-  const float* scales = nullptr;  // of every column, or one
-  bool one_scale = true;
-  int32_t zero = 0;
-};
-// Columns [first, first + n) of a row: sums[i] is that of column first + i, and y its place.
-void StoreSums(const SumStore& store, const int32_t* sums, int64_t first, int64_t n, void* y);
-
 // Which input of an operator is what; -1: it has none.
 struct ProductInputs {
   int a = 0, b = 1, a_scale = -1, b_scale = -1, y_scale = -1;
-  int a_zero = -1, b_zero = -1, y_zero = -1, bias = -1;
+  int a_zero = -1, b_zero = -1, y_zero = -1, bias = -1, residual = -1, table = -1;
   bool trans_a = false, trans_b = false;
   float alpha = 1;
 };
-// The fast kernels; nullptr where the reference has to do.
-Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, LowerContext& ctx);
-Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in, LowerContext& ctx);
+// The fast kernels; nullptr where the reference has to do. `store`: of the operators that have it.
+Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, const CodeStoreAttrs& store,
+                                  LowerContext& ctx);
+Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
+                                const CodeStoreAttrs& store, LowerContext& ctx);
 // The input in any layout, the output channels-last where there is a kernel.
 LayoutPlan CodeConvLayouts(const ProductInputs& in, const LayoutQuery& query);
 

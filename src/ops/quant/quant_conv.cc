@@ -1,6 +1,7 @@
 // ConvInteger and QLinearConv: convolutions of codes, accumulated exactly modulo 2^32. Padding
 // holds the zero point, so it adds nothing.
 #include "ops/quant/quant.h"
+#include "ops/quant/sums.h"
 
 namespace dunlin {
 namespace {
@@ -81,7 +82,7 @@ struct ConvInteger {
                     [&](int64_t i, int64_t, int32_t sum) { y[i] = sum; });
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-    return LowerCodeConv(a, kInputs, ctx);
+    return LowerCodeConv(a, kInputs, {}, ctx);
   }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
     return CodeConvLayouts(kInputs, q);
@@ -129,7 +130,7 @@ struct QLinearConv {
     });
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-    return LowerCodeConv(a, kInputs, ctx);
+    return LowerCodeConv(a, kInputs, {}, ctx);
   }
   static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
     return CodeConvLayouts(kInputs, q);
@@ -139,11 +140,51 @@ struct QLinearConv {
   }
 };
 
+// dunlin.CodeConv; see code_ops.h.
+struct CodeConv {
+  static constexpr std::string_view kName = "dunlin.CodeConv";
+  static constexpr ProductInputs kInputs = {.a = kX,
+                                            .b = kW,
+                                            .a_scale = kXScale,
+                                            .b_scale = kWScale,
+                                            .a_zero = kXZero,
+                                            .b_zero = kWZero,
+                                            .bias = kBias,
+                                            .residual = kResidual,
+                                            .table = kTable};
+  using Attrs = CodeConvAttrs;
+  static Status Infer(const Attrs& a, InferContext& ctx) {
+    TRY(CheckStore(kName, a.store));
+    return InferConv(kName, a, ctx, kW, StoredType(ctx, kInputs, a.store));
+  }
+  static Status Reference(const Attrs& a, RunContext& ctx) {
+    TRY(ResolveConv(a, ctx.in(kX).dims, ctx.in(kW).dims));
+    const int64_t outputs = ctx.in(kW).dims[0];
+    TRY(CheckEpilogue(kName, ctx, kInputs, outputs, 1));
+    const EpilogueReference epilogue(ctx, kInputs, a.store, outputs, ctx.out(0).dtype);
+    return Convolve(
+        kName, a, ctx.in(kX), ctx.in(kW), TRY(ZeroPoints(kName, ctx, kXZero)),
+        TRY(ZeroPoints(kName, ctx, kWZero)),
+        [&](int64_t i, int64_t m, int32_t sum) { epilogue.Store(ctx, i, 0, m, sum); });
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerCodeConv(a, kInputs, a.store, ctx);
+  }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
+    return CodeConvLayouts(kInputs, q);
+  }
+  static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
+    return ConvMacs(a, in[kX], in[kW], out[0]);
+  }
+};
+
 }  // namespace
 
 std::vector<OpDef> QuantConvOps() {
   return {Declare<ConvInteger>(ConvInteger::kName, {.min_inputs = 2, .max_inputs = 4}),
-          Declare<QLinearConv>(QLinearConv::kName, {.min_inputs = 8, .max_inputs = 9})};
+          Declare<QLinearConv>(QLinearConv::kName, {.min_inputs = 8, .max_inputs = 9}),
+          Declare<CodeConv>(kCodeConvName,
+                            {.domain = "dunlin", .min_inputs = 5, .max_inputs = kCodeOpInputs})};
 }
 
 }  // namespace dunlin

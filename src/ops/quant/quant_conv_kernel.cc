@@ -26,12 +26,12 @@ ConvGeometry GeometryOf(const ConvShape& s) {
 class CodeConvKernel final : public Kernel {
  public:
   ProductInputs in;
+  CodeStoreAttrs store;
   ConvShape shape;
   ConvGeometry geometry;
   bool x_last = false;  // the input is stored channels-last
   CodePanels panels;    // of one group
   Tensor packed, zeros;
-  bool has_scale = false;
 
   int64_t group_channels() const { return shape.channels / shape.group; }
   int64_t group_outputs() const { return shape.outputs / shape.group; }
@@ -49,8 +49,8 @@ class CodeConvKernel final : public Kernel {
   InputUse uses(int input) const override {
     return input == in.b || input == in.b_zero ? InputUse::kNothing : InputUse::kValues;
   }
-  size_t scales_at() const { return size_t(pixels() * pixel_codes() * 2 + 63) / 64 * 64; }
-  size_t scratch_bytes() const override { return scales_at() + size_t(shape.outputs) * 4; }
+  size_t epilogue_at() const { return size_t(pixels() * pixel_codes() * 2 + 63) / 64 * 64; }
+  size_t scratch_bytes() const override { return epilogue_at() + EpilogueBytes(shape.outputs); }
 
   Result<Tensor> Pack(const Tensor& w, const Tensor* zero) const {
     const int64_t taps = shape.taps(), k = group_channels();
@@ -79,18 +79,11 @@ class CodeConvKernel final : public Kernel {
   Status Run(RunContext& ctx) const override {
     auto* const x = static_cast<int16_t*>(ctx.scratch());
     Widen(ctx, x);
-    SumStore store;
-    store.to = ctx.out(0).dtype;
-    if (in.bias >= 0 && ctx.has(in.bias)) store.bias = ctx.in(in.bias).as<int32_t>();
-    if (has_scale) {
-      auto* const scales =
-          reinterpret_cast<float*>(static_cast<std::byte*>(ctx.scratch()) + scales_at());
-      ColumnScales(ctx, in, shape.outputs, scales);
-      store.scales = scales;
-      store.one_scale = false;
-      store.zero = CodeAt(ctx.in(in.y_zero).dtype, ctx.in(in.y_zero).data, 0);
-    }
-    depthwise() ? Depthwise(ctx, x, store) : Multiply(ctx, x, store);
+    const CodeEpilogue e =
+        PrepareEpilogue(ctx, in, store, shape.outputs, ctx.out(0).dtype,
+                        static_cast<std::byte*>(ctx.scratch()) + epilogue_at())
+            .e;
+    depthwise() ? Depthwise(ctx, x, e) : Multiply(ctx, x, e);
     return {};
   }
 
@@ -162,9 +155,9 @@ class CodeConvKernel final : public Kernel {
     }
   }
 
-  void Multiply(RunContext& ctx, const int16_t* x, const SumStore& store) const {
-    auto* const y = static_cast<std::byte*>(ctx.out(0).data);
-    const int64_t bytes = DTypeBits(store.to) / 8, taps = geometry.taps();
+  void Multiply(RunContext& ctx, const int16_t* x, const CodeEpilogue& e) const {
+    const Rows y(ctx, in, e, shape.outputs);
+    const int64_t taps = geometry.taps();
     const int64_t m = shape.batch * geometry.out_pixels();
     const int64_t wide = std::max<int64_t>(1, kSumColumns / panels.width);
     const int64_t column_items = (panels.count + wide - 1) / wide;
@@ -198,15 +191,15 @@ class CodeConvKernel final : public Kernel {
             const int64_t n =
                 std::min(wide * panels.width, group_outputs() - column * panels.width);
             for (int64_t r = 0; r < g.m; ++r)
-              StoreSums(store, sums + r * kSumColumns, first, n,
-                        y + ((row + r) * shape.outputs + first) * bytes);
+              StoreSums(e, sums + r * kSumColumns, 1, first, n, y.residual(row + r, first),
+                        y.at(row + r, first));
           }
         });
   }
 
-  void Depthwise(RunContext& ctx, const int16_t* x, const SumStore& store) const {
-    auto* const y = static_cast<std::byte*>(ctx.out(0).data);
-    const int64_t bytes = DTypeBits(store.to) / 8, taps = geometry.taps(), c = shape.channels;
+  void Depthwise(RunContext& ctx, const int16_t* x, const CodeEpilogue& e) const {
+    const Rows y(ctx, in, e, shape.outputs);
+    const int64_t taps = geometry.taps(), c = shape.channels;
     const int64_t m = shape.batch * geometry.out_pixels();
     ctx.ParallelFor(
         m, std::max<int64_t>(1, kLeastSumWork / 4 / (taps * c)), [&](int64_t begin, int64_t end) {
@@ -221,7 +214,7 @@ class CodeConvKernel final : public Kernel {
                 FillRows(x + first, i, 1, t, t + some, rows, 1);
                 CodeDepthwise(rows, some, packed.as<int16_t>() + t * c + first, c, n, sums);
               }
-              StoreSums(store, sums, first, n, y + (i * c + first) * bytes);
+              StoreSums(e, sums, 1, first, n, y.residual(i, first), y.at(i, first));
             }
         });
   }
@@ -229,31 +222,21 @@ class CodeConvKernel final : public Kernel {
 
 bool HasKernel(const Type& x, const Type& y) {
   return IsByte(x.dtype) && x.ranked && x.dims.rank() >= 3 && x.dims.rank() <= 2 + kMaxAxes &&
-         (y.dtype == DType::kI32 || IsByte(y.dtype));
+         (y.dtype == DType::kI32 || y.dtype == DType::kF32 || IsByte(y.dtype));
 }
 
-// Counts and types of the parameters as the kernel reads them.
-bool ParametersFit(const ProductInputs& in, const LowerContext& ctx, int64_t outputs) {
-  const auto fits = [&](int i, bool right_type, bool may_be_many) {
-    if (i < 0 || !ctx.has(i)) return true;
-    const int64_t n = CountOf(ctx.input(i).dims);
-    return right_type && (n == 1 || (may_be_many && n == outputs));
+// Zero points are read when the kernel runs, those of the weights when they are packed.
+bool ZerosFit(const ProductInputs& in, const LowerContext& ctx, int64_t outputs) {
+  const auto count = [&](int i) {
+    return i < 0 || !ctx.has(i) ? int64_t{1} : CountOf(ctx.input(i).dims);
   };
-  const auto byte = [&](int i) { return i >= 0 && ctx.has(i) && IsByte(ctx.input(i).dtype); };
-  const auto f32 = [&](int i) { return i >= 0 && ctx.has(i) && ctx.input(i).dtype == DType::kF32; };
-  const bool bias_fits =
-      in.bias < 0 || !ctx.has(in.bias) ||
-      (ctx.input(in.bias).dtype == DType::kI32 && CountOf(ctx.input(in.bias).dims) == outputs);
-  return bias_fits && fits(in.a_zero, byte(in.a_zero), false) &&
-         fits(in.b_zero, byte(in.b_zero), true) && fits(in.y_zero, byte(in.y_zero), false) &&
-         fits(in.a_scale, f32(in.a_scale), false) && fits(in.b_scale, f32(in.b_scale), true) &&
-         fits(in.y_scale, f32(in.y_scale), false);
+  return count(in.a_zero) == 1 && (count(in.b_zero) == 1 || count(in.b_zero) == outputs);
 }
 
 }  // namespace
 
 Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
-                                LowerContext& ctx) {
+                                const CodeStoreAttrs& store, LowerContext& ctx) {
   const Type& x = ctx.input(in.a);
   const Tensor* w = ctx.value(in.b);
   const bool zero_known = in.b_zero < 0 || !ctx.has(in.b_zero) || ctx.value(in.b_zero) != nullptr;
@@ -264,13 +247,13 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   CodeConvKernel& k = *kernel;
   k.shape = TRY(ResolveConv(attrs, x.dims, w->dims()));
   if (CountOf(ctx.output(0).dims) == 0 || k.shape.channels == 0 ||
-      !ParametersFit(in, ctx, k.shape.outputs))
+      !EpilogueFits(ctx, in, k.shape.outputs, 1) || !ZerosFit(in, ctx, k.shape.outputs))
     return KernelPtr();
   k.in = in;
+  k.store = store;
   k.geometry = GeometryOf(k.shape);
   k.x_last = ctx.input_layout(in.a) == Layout::kChannelsLast;
   k.panels = MakeCodePanels(k.group_outputs());
-  k.has_scale = ctx.output(0).dtype != DType::kI32;
   k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixel_codes()}));
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
   const std::string recipe =
@@ -290,6 +273,8 @@ LayoutPlan CodeConvLayouts(const ProductInputs& in, const LayoutQuery& query) {
   // Widening copies the input anyway.
   plan.inputs[size_t(in.a)] = query.current[size_t(in.a)];
   plan.outputs[0] = Layout::kChannelsLast;
+  if (in.residual >= 0 && size_t(in.residual) < plan.inputs.size())
+    plan.inputs[size_t(in.residual)] = Layout::kChannelsLast;
   return plan;
 }
 

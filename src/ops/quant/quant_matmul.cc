@@ -1,6 +1,7 @@
 // MatMulInteger, QLinearMatMul and QGemm: products of codes, accumulated exactly modulo 2^32.
 #include "ops/elementwise/broadcast.h"
 #include "ops/quant/quant.h"
+#include "ops/quant/sums.h"
 
 namespace dunlin {
 
@@ -131,7 +132,7 @@ struct MatMulInteger {
         [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t) { y[i] = sum; });
   }
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
-    return LowerCodeMatMul({.a = 0, .b = 1, .a_zero = 2, .b_zero = 3}, ctx);
+    return LowerCodeMatMul({.a = 0, .b = 1, .a_zero = 2, .b_zero = 3}, {}, ctx);
   }
 };
 
@@ -187,9 +188,28 @@ struct QLinearMatMul {
                             .a_zero = 2,
                             .b_zero = 5,
                             .y_zero = 7},
-                           ctx);
+                           {}, ctx);
   }
 };
+
+Dims Turned(Dims d, bool trans) {
+  if (trans && d.rank() >= 2) std::swap(d[d.size() - 2], d[d.size() - 1]);
+  return d;
+}
+// Reads matrices as if they were not transposed.
+TensorView Plain(const TensorView& x, bool trans, std::vector<int8_t>& copy) {
+  if (!trans || x.dims.rank() < 2) return x;
+  copy.resize(size_t(x.count()));
+  const auto* from = static_cast<const int8_t*>(x.data);
+  const int64_t rows = x.dims[x.dims.size() - 2], cols = x.dims.back();
+  for (int64_t m = 0; m < x.count(); m += rows * cols)
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t c = 0; c < cols; ++c) copy[size_t(m + c * rows + r)] = from[m + r * cols + c];
+  TensorView y = x;
+  y.dims = Turned(x.dims, true);
+  y.data = copy.data();
+  return y;
+}
 
 // com.microsoft QGemm: y = alpha * a_scale * b_scale * (a b + c) as f32, or as codes where y's
 // scale is given. Inputs a, a_scale, a_zero_point, b, b_scale, b_zero_point, c (i32, in units of
@@ -206,15 +226,11 @@ struct QGemm {
       v("transB", transB);
     }
   };
-  static Dims Turned(Dims d, int64_t trans) {
-    if (trans != 0 && d.rank() == 2) std::swap(d[0], d[1]);
-    return d;
-  }
   static Result<CodeMatMulShape> Resolve(const Attrs& a, const Dims& x, const Dims& w) {
     if (x.rank() != 2 || w.rank() != 2)
       return Fail(Code::kInvalidArgument, "{}: multiplies matrices, not {} and {}", kName,
                   ToString(x), ToString(w));
-    return ResolveCodeMatMul(kName, Turned(x, a.transA), Turned(w, a.transB));
+    return ResolveCodeMatMul(kName, Turned(x, a.transA != 0), Turned(w, a.transB != 0));
   }
   static Status Infer(const Attrs& a, InferContext& ctx) {
     TRY(CheckType<Bytes>(ctx.dtype(0), kName));
@@ -231,19 +247,6 @@ struct QGemm {
     }
     ctx.Set(0, Type::Of(out, y));
     return {};
-  }
-  // Reads b or a as if it were not transposed.
-  static TensorView Plain(const TensorView& x, int64_t trans, std::vector<int8_t>& copy) {
-    if (trans == 0) return x;
-    copy.resize(size_t(x.count()));
-    const auto* from = static_cast<const int8_t*>(x.data);
-    for (int64_t r = 0; r < x.dims[0]; ++r)
-      for (int64_t c = 0; c < x.dims[1]; ++c)
-        copy[size_t(c * x.dims[0] + r)] = from[r * x.dims[1] + c];
-    TensorView y = x;
-    y.dims = Turned(x.dims, trans);
-    y.data = copy.data();
-    return y;
   }
   static Status Reference(const Attrs& a, RunContext& ctx) {
     const CodeMatMulShape p = TRY(Resolve(a, ctx.in(0).dims, ctx.in(3).dims));
@@ -268,7 +271,8 @@ struct QGemm {
       });
     std::vector<int8_t> a_copy, b_copy;
     const auto each = [&](const auto& store) -> Status {
-      return Multiply(kName, Plain(ctx.in(0), a.transA, a_copy), Plain(ctx.in(3), a.transB, b_copy),
+      return Multiply(kName, Plain(ctx.in(0), a.transA != 0, a_copy),
+                      Plain(ctx.in(3), a.transB != 0, b_copy),
                       TRY(ZeroPoints(kName, ctx, 2)), TRY(ZeroPoints(kName, ctx, 5)),
                       [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t c) {
                         const float scale =
@@ -298,7 +302,61 @@ struct QGemm {
                             .trans_a = a.transA != 0,
                             .trans_b = a.transB != 0,
                             .alpha = a.alpha},
-                           ctx);
+                           {}, ctx);
+  }
+};
+
+// dunlin.CodeMatMul; see code_ops.h.
+struct CodeMatMul {
+  static constexpr std::string_view kName = "dunlin.CodeMatMul";
+  using Attrs = CodeMatMulAttrs;
+  static ProductInputs Inputs(const Attrs& a) {
+    return {.a = kX,
+            .b = kW,
+            .a_scale = kXScale,
+            .b_scale = kWScale,
+            .a_zero = kXZero,
+            .b_zero = kWZero,
+            .bias = kBias,
+            .residual = kResidual,
+            .table = kTable,
+            .trans_a = a.trans_a,
+            .trans_b = a.trans_b,
+            .alpha = a.alpha};
+  }
+  static Status Infer(const Attrs& a, InferContext& ctx) {
+    TRY(CheckStore(kName, a.store));
+    for (const int i : {kX, kW}) TRY(CheckType<Bytes>(ctx.dtype(i), kName));
+    const DType to = StoredType(ctx, Inputs(a), a.store);
+    if (!ctx.input(kX).ranked || !ctx.input(kW).ranked) {
+      ctx.Set(0, Type::Unranked(to));
+      return {};
+    }
+    ctx.Set(0, Type::Of(to, TRY(ResolveCodeMatMul(kName, Turned(ctx.input(kX).dims, a.trans_a),
+                                                  Turned(ctx.input(kW).dims, a.trans_b)))
+                                .y));
+    return {};
+  }
+  static Status Reference(const Attrs& a, RunContext& ctx) {
+    std::vector<int8_t> x_copy, w_copy;
+    const TensorView x = Plain(ctx.in(kX), a.trans_a, x_copy),
+                     w = Plain(ctx.in(kW), a.trans_b, w_copy);
+    const CodeMatMulShape p = TRY(ResolveCodeMatMul(kName, x.dims, w.dims));
+    const int64_t rows = p.k == 0 ? 1 : CountOf(x.dims) / p.k;
+    TRY(CheckEpilogue(kName, ctx, Inputs(a), p.n, rows));
+    const EpilogueReference epilogue(ctx, Inputs(a), a.store, p.n, ctx.out(0).dtype);
+    return Multiply(
+        kName, x, w, TRY(ZeroPoints(kName, ctx, kXZero)), TRY(ZeroPoints(kName, ctx, kWZero)),
+        [&](int64_t i, int32_t sum, int64_t ma, int64_t r, int64_t, int64_t c) {
+          epilogue.Store(ctx, i, ma * p.m + r, c, sum);
+        });
+  }
+  static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
+    return LowerCodeMatMul(Inputs(a), a.store, ctx);
+  }
+  static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
+    const Dims x = Turned(in[kX].dims, a.trans_a);
+    return CountOf(out[0].dims) * x.back();
   }
 };
 
@@ -308,7 +366,9 @@ std::vector<OpDef> QuantMatMulOps() {
   return {
       Declare<MatMulInteger>(MatMulInteger::kName, {.min_inputs = 2, .max_inputs = 4}),
       Declare<QLinearMatMul>(QLinearMatMul::kName, {.min_inputs = 8, .max_inputs = 8}),
-      Declare<QGemm>(QGemm::kName, {.domain = "com.microsoft", .min_inputs = 6, .max_inputs = 9})};
+      Declare<QGemm>(QGemm::kName, {.domain = "com.microsoft", .min_inputs = 6, .max_inputs = 9}),
+      Declare<CodeMatMul>(kCodeMatMulName,
+                          {.domain = "dunlin", .min_inputs = 5, .max_inputs = kCodeOpInputs})};
 }
 
 }  // namespace dunlin

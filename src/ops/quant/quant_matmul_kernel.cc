@@ -12,17 +12,17 @@ namespace {
 class CodeMatMulKernel final : public Kernel {
  public:
   ProductInputs in;
+  CodeStoreAttrs store;
   CodeMatMulShape shape;
   BroadcastPlan<2> batch;  // of matrices
   int64_t a_matrices = 1, b_matrices = 1;
   int64_t a_points = 1;  // zero points of a: one, one a row, or one for every row of every matrix
   DType a_type = DType::kU8, b_type = DType::kU8;
   bool one_row_of_b_zeros = true;  // not one row for every matrix
-  bool has_scale = false;
   CodePanels panels;
   Tensor packed;  // of a constant b
   // Scratch, in bytes.
-  size_t packed_at = 0, scales_at = 0, scratch = 0;
+  size_t packed_at = 0, epilogue_at = 0, scratch = 0;
 
   int64_t pairs() const { return (shape.k + 1) / 2; }
   std::string_view name() const override {
@@ -62,18 +62,8 @@ class CodeMatMulKernel final : public Kernel {
     auto* const a = reinterpret_cast<int16_t*>(memory);
     Widen(ctx, a);
     const int16_t* b = packed.defined() ? packed.as<int16_t>() : PackB(ctx, memory + packed_at);
-    SumStore store;
-    store.to = ctx.out(0).dtype;
-    if (in.bias >= 0 && ctx.has(in.bias)) store.bias = ctx.in(in.bias).as<int32_t>();
-    if (has_scale) {
-      auto* const scales = reinterpret_cast<float*>(memory + scales_at);
-      ColumnScales(ctx, in, shape.n, scales);
-      store.scales = scales;
-      store.one_scale = false;
-    }
-    if (in.y_zero >= 0 && ctx.has(in.y_zero))
-      store.zero = CodeAt(ctx.in(in.y_zero).dtype, ctx.in(in.y_zero).data, 0);
-    Multiply(ctx, a, b, store);
+    Multiply(ctx, a, b,
+             PrepareEpilogue(ctx, in, store, shape.n, ctx.out(0).dtype, memory + epilogue_at));
     return {};
   }
 
@@ -114,9 +104,10 @@ class CodeMatMulKernel final : public Kernel {
     });
     return packed_b;
   }
-  void Multiply(RunContext& ctx, const int16_t* a, const int16_t* b, const SumStore& store) const {
-    auto* const y = static_cast<std::byte*>(ctx.out(0).data);
-    const int64_t bytes = DTypeBits(store.to) / 8, stride = 2 * pairs();
+  void Multiply(RunContext& ctx, const int16_t* a, const int16_t* b,
+                const PreparedEpilogue& p) const {
+    const Rows y(ctx, in, p.e, shape.n);
+    const int64_t stride = 2 * pairs();
     const int64_t wide = std::max<int64_t>(1, kSumColumns / panels.width);  // panels of an item
     const int64_t row_items = (shape.m + kSumRows - 1) / kSumRows,
                   column_items = (panels.count + wide - 1) / wide;
@@ -144,65 +135,60 @@ class CodeMatMulKernel final : public Kernel {
               CodeProduct(panels, g, column, std::min(column + wide, panels.count));
               const int64_t first = column * panels.width,
                             n = std::min(wide * panels.width, shape.n - first);
-              for (int64_t r = 0; r < g.m; ++r)
-                StoreSums(store, sums + r * kSumColumns, first, n,
-                          y + (((out + matrix) * shape.m + row + r) * shape.n + first) * bytes);
+              for (int64_t r = 0; r < g.m; ++r) {
+                const int64_t of_y = (out + matrix) * shape.m + row + r;
+                StoreSums(p.e, sums + r * kSumColumns,
+                          p.row_scales == nullptr ? 1 : p.row_scales[ma * shape.m + row + r], first,
+                          n, y.residual(of_y, first), y.at(of_y, first));
+              }
             }
           });
     });
   }
 };
 
-// Whether what the operator's parameters hold is what the kernel can read: counts as they should
-// be, f32 scales, zero points of 8 bits.
-bool ParametersFit(const ProductInputs& in, const LowerContext& ctx, const CodeMatMulShape& s,
-                   int64_t a_matrices, int64_t b_matrices) {
+// Zero points are read when the kernel runs, of a constant b when it is packed.
+bool ZerosFit(const ProductInputs& in, const LowerContext& ctx, const CodeMatMulShape& s,
+              int64_t a_matrices, int64_t b_matrices) {
   const auto count = [&](int i) {
     return i >= 0 && ctx.has(i) ? CountOf(ctx.input(i).dims) : int64_t{1};
   };
-  const auto is = [&](int i, DType t) { return i < 0 || !ctx.has(i) || ctx.input(i).dtype == t; };
-  const auto byte = [&](int i) { return i < 0 || !ctx.has(i) || IsByte(ctx.input(i).dtype); };
-  for (const int i : {in.a_scale, in.b_scale, in.y_scale})
-    if (!is(i, DType::kF32)) return false;
-  for (const int i : {in.a_zero, in.b_zero, in.y_zero})
-    if (!byte(i)) return false;
-  const int64_t az = count(in.a_zero), bz = count(in.b_zero), bias = count(in.bias);
-  return count(in.a_scale) == 1 && count(in.y_scale) == 1 && count(in.y_zero) == 1 &&
-         (count(in.b_scale) == 1 || count(in.b_scale) == s.n) && is(in.bias, DType::kI32) &&
-         (in.bias < 0 || !ctx.has(in.bias) ||
-          (bias == s.n && ctx.input(in.bias).dims.back() == s.n)) &&
-         (az == 1 || az == s.m || az == s.m * a_matrices) &&
+  const int64_t az = count(in.a_zero), bz = count(in.b_zero);
+  return (az == 1 || az == s.m || az == s.m * a_matrices) &&
          (bz == 1 || bz == s.n || bz == s.n * b_matrices);
 }
 
 }  // namespace
 
-Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, LowerContext& ctx) {
+Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, const CodeStoreAttrs& store,
+                                  LowerContext& ctx) {
   const Type &a = ctx.input(in.a), &b = ctx.input(in.b);
   const DType to = ctx.output(0).dtype;
   if (!IsByte(a.dtype) || !IsByte(b.dtype) ||
       !(IsByte(to) || to == DType::kI32 || to == DType::kF32))
     return KernelPtr();
   const auto turned = [](Dims d, bool trans) {
-    if (trans && d.rank() == 2) std::swap(d[0], d[1]);
+    if (trans && d.rank() >= 2) std::swap(d[d.size() - 2], d[d.size() - 1]);
     return d;
   };
   const Dims a_dims = turned(a.dims, in.trans_a), b_dims = turned(b.dims, in.trans_b);
   auto kernel = std::make_unique<CodeMatMulKernel>();
   CodeMatMulKernel& k = *kernel;
   k.in = in;
+  k.store = store;
   k.shape = TRY(ResolveCodeMatMul("the product of codes", a_dims, b_dims));
   if (k.shape.k == 0 || CountOf(k.shape.y) == 0) return KernelPtr();
   k.a_matrices = CountOf(a_dims) / (k.shape.m * k.shape.k);
   k.b_matrices = CountOf(b_dims) / (k.shape.n * k.shape.k);
-  if (!ParametersFit(in, ctx, k.shape, k.a_matrices, k.b_matrices)) return KernelPtr();
+  if (!EpilogueFits(ctx, in, k.shape.n, k.shape.m * k.a_matrices) ||
+      !ZerosFit(in, ctx, k.shape, k.a_matrices, k.b_matrices))
+    return KernelPtr();
   const auto count = [&](int i) {
     return i >= 0 && ctx.has(i) ? CountOf(ctx.input(i).dims) : int64_t{1};
   };
   k.a_type = a.dtype, k.b_type = b.dtype;
   k.a_points = count(in.a_zero);
   k.one_row_of_b_zeros = count(in.b_zero) <= k.shape.n;
-  k.has_scale = to != DType::kI32;
   k.batch = PlanBroadcast<2>(k.shape.batch, {OuterDims(a_dims), OuterDims(b_dims)});
   if (k.b_matrices == 1 && k.a_points == 1 && !in.trans_a && k.a_matrices > 1) {
     // One right operand for all: the batch is only more rows.
@@ -213,7 +199,7 @@ Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, LowerContext& ctx) {
   k.panels = MakeCodePanels(k.shape.n);
   const auto aligned = [](int64_t bytes) { return size_t(bytes + 63) / 64 * 64; };
   k.packed_at = aligned(k.a_matrices * k.shape.m * 2 * k.pairs() * 2);
-  k.scales_at = k.packed_at;
+  k.epilogue_at = k.packed_at;
   const int64_t packed_codes = k.b_matrices * k.panels.packed_codes(k.pairs());
   const bool zero_constant =
       in.b_zero < 0 || !ctx.has(in.b_zero) || ctx.value(in.b_zero) != nullptr;
@@ -225,9 +211,9 @@ Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, LowerContext& ctx) {
     k.packed = TRY(ctx.weights().Get(*ctx.value(in.b), recipe,
                                      [&](const Tensor& t) { return k.PackConstant(t, zero); }));
   } else {
-    k.scales_at += aligned(packed_codes * 2);
+    k.epilogue_at += aligned(packed_codes * 2);
   }
-  k.scratch = k.scales_at + aligned(k.shape.n * 4);
+  k.scratch = k.epilogue_at + EpilogueBytes(k.shape.n);
   return KernelPtr(std::move(kernel));
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "kernels/code_epilogue.h"
 #include "ops/quant/quant.h"
 
 namespace dunlin {
@@ -36,15 +37,64 @@ inline int32_t CodeAt(DType t, const void* data, int64_t i) {
                          : static_cast<const int8_t*>(data)[i];
 }
 
-// The scale of column n: (alpha * a * b[n]) / y in f32, one operation after the other.
-inline void ColumnScales(const RunContext& ctx, const ProductInputs& in, int64_t n, float* to) {
-  const float a = in.alpha * ctx.in(in.a_scale).as<float>()[0];
-  const float* b = ctx.in(in.b_scale).as<float>();
-  const bool one = ctx.in(in.b_scale).count() == 1;
-  const bool divide = in.y_scale >= 0 && ctx.has(in.y_scale);
-  const float y = divide ? ctx.in(in.y_scale).as<float>()[0] : 1;
-  for (int64_t i = 0; i < n; ++i) to[i] = a * b[one ? 0 : i] / y;
-}
+// Everything an epilogue needs but the residual's place; `columns` of the result.
+// Arrays of every column, filled up to a multiple of 16, lie in `memory` of EpilogueBytes(columns).
+struct PreparedEpilogue {
+  CodeEpilogue e;
+  const float* row_scales = nullptr;  // of every row; nullptr: 1
+};
+PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
+                                 const CodeStoreAttrs& store, int64_t columns, DType to,
+                                 void* memory);
+inline int64_t PaddedColumns(int64_t columns) { return (columns + 15) / 16 * 16; }
+inline size_t EpilogueBytes(int64_t columns) { return size_t(PaddedColumns(columns)) * 12; }
+
+// Places in rows of `columns` of the output and of the residual.
+class Rows {
+ public:
+  Rows(RunContext& ctx, const ProductInputs& in, const CodeEpilogue& e, int64_t columns)
+      : columns_(columns), y_(static_cast<std::byte*>(ctx.out(0).data)), y_size_(Size(e.to)) {
+    if (e.residual == DType::kUndefined) return;
+    residual_ = static_cast<const std::byte*>(ctx.in(in.residual).data);
+    residual_size_ = Size(e.residual);
+  }
+  void* at(int64_t row, int64_t column) const { return y_ + (row * columns_ + column) * y_size_; }
+  const void* residual(int64_t row, int64_t column) const {
+    return residual_ == nullptr ? nullptr : residual_ + (row * columns_ + column) * residual_size_;
+  }
+
+ private:
+  static int64_t Size(DType t) { return DTypeBits(t) / 8; }
+  int64_t columns_;
+  std::byte* y_;
+  int64_t y_size_;
+  const std::byte* residual_ = nullptr;
+  int64_t residual_size_ = 0;
+};
+
+// Whether the types and counts of the parameters are those the kernels read. `rows`: of x, that may
+// have scales of their own; 0: they may not.
+bool EpilogueFits(const LowerContext& ctx, const ProductInputs& in, int64_t columns, int64_t rows);
+// The same at run time; kInvalidArgument when the reference cannot read them.
+Status CheckEpilogue(std::string_view name, RunContext& ctx, const ProductInputs& in,
+                     int64_t columns, int64_t rows);
+// Attributes that any graph may hold are checked here.
+Status CheckStore(std::string_view name, const CodeStoreAttrs& store);
+// Of the output: what the table makes, the codes' type, or f32.
+DType StoredType(const InferContext& ctx, const ProductInputs& in, const CodeStoreAttrs& store);
+
+// The same results by plain operations. `sum` gives of an element of y its index, column and row.
+class EpilogueReference {
+ public:
+  EpilogueReference(const RunContext& ctx, const ProductInputs& in, const CodeStoreAttrs& store,
+                    int64_t columns, DType to);
+  void Store(RunContext& ctx, int64_t i, int64_t row, int64_t column, int32_t sum) const;
+
+ private:
+  std::vector<float> memory_;
+  PreparedEpilogue p_;
+  const TensorView* residual_ = nullptr;
+};
 
 // Zero points as text for the recipe of packed weights, which depend on them.
 inline std::string ZeroText(const Tensor* zero) {
