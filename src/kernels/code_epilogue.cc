@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/code_epilogue.cc"
@@ -23,154 +24,226 @@ using IV = hn::Vec<I32>;
 HWY_INLINE FV Limit(FV v, FV low, FV high) { return hn::Min(hn::Max(v, low), high); }
 HWY_INLINE FV Rounded(FV v) { return hn::ConvertTo(F32(), hn::NearestInt(v)); }
 
-// Comparisons and the leaky product keep their meaning in any unit; others see real numbers.
-HWY_INLINE FV Compare(const ActivationParams& p, FV v) {
-  const F32 d;
-  switch (p.kind) {
-    case Activation::kRelu:
-      return hn::Max(v, hn::Zero(d));
-    case Activation::kClip:
-      return Limit(v, hn::Set(d, p.a), hn::Set(d, p.b));
-    case Activation::kLeakyRelu:
-      return hn::IfThenElse(v < hn::Zero(d), v * hn::Set(d, p.a), v);
-    default:
-      return v;
-  }
-}
 bool IsComparison(Activation a) { return a <= Activation::kLeakyRelu; }
 
-HWY_INLINE FV LoadResidual(const CodeEpilogue& e, const void* residual, int64_t i) {
-  const F32 d;
-  const I32 di;
-  const IV zero = hn::Set(di, e.residual_zero);
-  if (e.residual == DType::kF32) return hn::LoadU(d, static_cast<const float*>(residual) + i);
-  if (e.residual == DType::kU8)
-    return hn::ConvertTo(
-        d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, I32>(),
-                                       static_cast<const uint8_t*>(residual) + i)) -
-               zero);
-  return hn::ConvertTo(
-      d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, I32>(),
-                                     static_cast<const int8_t*>(residual) + i)) -
-             zero);
-}
+// Which steps there are is decided per block, so that inner loops do not ask.
+enum Steps : int {
+  kBiasCodes = 1,  // integers are added to the sums
+  kMore = 2,       // row scales, bias, rounding in the middle, residual, leaky: as they come
+};
 
-// Elements i … i + Lanes of the chunk that starts at column `first`, before the activation.
-template <bool kMore>  // than scale and bias codes
-HWY_INLINE FV Value(const CodeEpilogue& e, const int32_t* sums, FV row_scale, int64_t first,
-                    int64_t i, const void* residual) {
-  const F32 d;
-  const I32 di;
-  IV sum = hn::LoadU(di, sums + i);
-  if (e.bias_codes != nullptr) sum = sum + hn::LoadU(di, e.bias_codes + first + i);
-  FV v = hn::ConvertTo(d, sum) * hn::LoadU(d, e.scale + first + i);
-  if constexpr (kMore) {
-    v = v * row_scale;
-    if (e.bias != nullptr) v = v + hn::LoadU(d, e.bias + first + i);
-    if (e.mid)
-      v = Rounded(Limit(v, hn::Set(d, e.mid_range.low), hn::Set(d, e.mid_range.high))) *
-          hn::Set(d, e.mid_factor);
-    if (e.residual != DType::kUndefined)
-      v = v + LoadResidual(e, residual, i) * hn::Set(d, e.residual_factor);
+template <int kSteps>
+struct Row {
+  const CodeEpilogue e;  // a copy: its fields stay in registers while bytes are written
+  FV row_scale;
+  const void* residual;
+
+  HWY_INLINE FV Residual(int64_t i) const {
+    const F32 d;
+    const I32 di;
+    const IV zero = hn::Set(di, e.residual_zero);
+    if (e.residual == DType::kF32) return hn::LoadU(d, static_cast<const float*>(residual) + i);
+    if (e.residual == DType::kU8)
+      return hn::ConvertTo(d,
+                           hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, I32>(),
+                                                       static_cast<const uint8_t*>(residual) + i)) -
+                               zero);
+    return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, I32>(),
+                                                        static_cast<const int8_t*>(residual) + i)) -
+                                zero);
   }
-  return v;
-}
 
-HWY_INLINE IV Code(const CodeEpilogue& e, FV v) {
-  const F32 d;
-  const I32 di;
-  v = Limit(v * hn::Set(d, e.inverse), hn::Set(d, e.range.low), hn::Set(d, e.range.high));
-  return hn::NearestInt(v) + hn::Set(di, e.range.zero);
-}
-
-template <class T>
-HWY_INLINE void StoreCodes(IV code, int64_t n, T* y) {
-  const hn::Rebind<T, I32> d;
-  const auto bytes = hn::DemoteTo(d, code);
-  if (n >= int64_t(hn::Lanes(d))) {
-    hn::StoreU(bytes, d, y);
-    return;
-  }
-  T some[HWY_MAX_BYTES / sizeof(int32_t)];
-  hn::StoreU(bytes, d, some);
-  std::memcpy(y, some, size_t(n) * sizeof(T));
-}
-HWY_INLINE void StoreFloats(FV v, int64_t n, float* y) {
-  const F32 d;
-  if (n >= int64_t(hn::Lanes(d))) {
-    hn::StoreU(v, d, y);
-    return;
-  }
-  float some[HWY_MAX_BYTES / sizeof(float)];
-  hn::StoreU(v, d, some);
-  std::memcpy(y, some, size_t(n) * sizeof(float));
-}
-
-HWY_INLINE void Store(const CodeEpilogue& e, FV v, int64_t n, int64_t i, void* y) {
-  if (e.to == DType::kF32)
-    StoreFloats(v, n, static_cast<float*>(y) + i);
-  else if (e.to == DType::kU8)
-    StoreCodes(Code(e, v), n, static_cast<uint8_t*>(y) + i);
-  else
-    StoreCodes(Code(e, v), n, static_cast<int8_t*>(y) + i);
-}
-
-// The residual's next vector, of which only n may be read.
-struct SomeResidual {
-  float bytes[HWY_MAX_BYTES / sizeof(float)];
-  const void* Of(const CodeEpilogue& e, const void* residual, int64_t i, int64_t n) {
-    const size_t size = e.residual == DType::kF32 ? 4 : 1;
-    std::memcpy(bytes, static_cast<const uint8_t*>(residual) + size_t(i) * size, size_t(n) * size);
-    return bytes;
+  // Column `column` and those beside it; `i`: the same among the residual's.
+  HWY_INLINE FV Value(const int32_t* sums, int64_t column, int64_t i) const {
+    const F32 d;
+    const I32 di;
+    IV sum = hn::LoadU(di, sums);
+    if constexpr ((kSteps & kBiasCodes) != 0) sum = sum + hn::LoadU(di, e.bias_codes + column);
+    FV v = hn::ConvertTo(d, sum) * hn::LoadU(d, e.scale + column);
+    if constexpr ((kSteps & kMore) != 0) {
+      v = v * row_scale;
+      if (e.bias != nullptr) v = v + hn::LoadU(d, e.bias + column);
+      if (e.mid)
+        v = Rounded(Limit(v, hn::Set(d, e.mid_range.low), hn::Set(d, e.mid_range.high))) *
+            hn::Set(d, e.mid_factor);
+      if (e.residual != DType::kUndefined) v = v + Residual(i) * hn::Set(d, e.residual_factor);
+      if (e.activation.kind == Activation::kLeakyRelu)
+        v = hn::IfThenElse(v < hn::Zero(d), v * hn::Set(d, e.activation.a), v);
+    }
+    return v;
   }
 };
 
-template <bool kMore>
-void StoreCompared(const CodeEpilogue& e, const int32_t* sums, float row_scale, int64_t first,
-                   int64_t n, const void* residual, void* y) {
-  const F32 d;
-  const int64_t lanes = int64_t(hn::Lanes(d));
-  const FV row = hn::Set(d, row_scale);
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    Store(e, Compare(e.activation, Value<kMore>(e, sums, row, first, i, residual)), lanes, i, y);
-  if (i == n) return;
-  SomeResidual some;
-  const void* const left =
-      e.residual == DType::kUndefined ? nullptr : some.Of(e, residual, i, n - i);
-  Store(e, Compare(e.activation, Value<kMore>(e, sums + i, row, first + i, 0, left)), n - i, i,
-        y);
+// Rounded and limited; without the zero point.
+HWY_INLINE IV Near(FV v, FV low, FV high) { return hn::NearestInt(Limit(v, low, high)); }
+
+// Four vectors of codes without their zero point as bytes in order.
+template <class Q>
+HWY_INLINE void StoreFour(IV a, IV b, IV c, IV d, int32_t zero, Q* y) {
+  const I32 di;
+#if HWY_TARGET == HWY_AVX2
+  const __m256i z = _mm256_set1_epi16(int16_t(zero));
+  const __m256i ab = _mm256_add_epi16(_mm256_packs_epi32(a.raw, b.raw), z);
+  const __m256i cd = _mm256_add_epi16(_mm256_packs_epi32(c.raw, d.raw), z);
+  const __m256i bytes =
+      std::is_same_v<Q, uint8_t> ? _mm256_packus_epi16(ab, cd) : _mm256_packs_epi16(ab, cd);
+  // Packing works on halves: put the fours of each back in order.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), _mm256_permutevar8x32_epi32(bytes, order));
+  (void)di;
+#else
+  const hn::Rebind<Q, I32> dq;
+  const IV z = hn::Set(di, zero);
+  const size_t lanes = hn::Lanes(di);
+  hn::StoreU(hn::DemoteTo(dq, a + z), dq, y);
+  hn::StoreU(hn::DemoteTo(dq, b + z), dq, y + lanes);
+  hn::StoreU(hn::DemoteTo(dq, c + z), dq, y + 2 * lanes);
+  hn::StoreU(hn::DemoteTo(dq, d + z), dq, y + 3 * lanes);
+#endif
 }
 
-// By way of a buffer of floats, for which the activations are written.
-void StoreActivated(const CodeEpilogue& e, const int32_t* sums, float row_scale, int64_t first,
-                    int64_t n, const void* residual, void* y) {
-  constexpr int64_t kBlock = 256;
+template <int kSteps, class Q>
+HWY_INLINE void CodesRow(const Row<kSteps>& row, FV low, FV high, const int32_t* sums,
+                         int64_t column, int64_t i, Q* y) {
+  const int64_t lanes = int64_t(hn::Lanes(I32()));
+  const FV inverse = hn::Set(F32(), row.e.inverse);
+  const auto near = [&](int64_t k) HWY_ATTR {
+    FV v = row.Value(sums + k * lanes, column + k * lanes, i + k * lanes);
+    if constexpr ((kSteps & kMore) != 0) v = v * inverse;
+    return Near(v, low, high);
+  };
+  StoreFour<Q>(near(0), near(1), near(2), near(3), row.e.range.zero, y);
+}
+
+// The rest of a row by way of copies that may be read and written to the end.
+template <class T>
+struct Copies {
+  static constexpr int64_t kMost = 4 * HWY_MAX_BYTES / 4;  // columns at once
+  float residual[kMost];
+  T y[kMost];
+};
+inline size_t SizeOf(DType t) { return t == DType::kF32 ? 4 : 1; }
+
+template <int kSteps, class Q>
+void CodesBlock(const CodeEpilogue& e, const SumBlock& b) {
   const F32 d;
-  const int64_t lanes = int64_t(hn::Lanes(d));
-  alignas(64) float v[kBlock];
-  CodeEpilogue linear = e;
-  linear.activation = {};
-  linear.to = DType::kF32;
-  const int64_t size = e.residual == DType::kF32 ? 4 : 1;
-  for (int64_t at = 0; at < n; at += kBlock) {
-    const int64_t count = std::min(kBlock, n - at);
-    StoreCompared<true>(linear, sums + at, row_scale, first + at, count,
-                        static_cast<const uint8_t*>(residual) + at * size, v);
-    for (int64_t i = count; i % lanes != 0; ++i) v[i] = 0;
-    ActivateRows(e.activation, v, 1, 0, size_t(count));
-    for (int64_t i = 0; i < count; i += lanes)
-      Store(e, hn::Load(d, v + i), std::min(lanes, count - i), at + i, y);
+  const int64_t step = 4 * int64_t(hn::Lanes(d));
+  // Limits in the unit of the codes are limits of the codes.
+  float least = e.range.low, most = e.range.high;
+  const auto within = [&](float v) { return v > least ? (v < most ? v : most) : least; };
+  if (e.activation.kind == Activation::kRelu) least = within(0);
+  if (e.activation.kind == Activation::kClip) {
+    const float low = within(e.activation.a);
+    most = within(e.activation.b);
+    least = low < most ? low : most;
+  }
+  const FV low = hn::Set(d, least), high = hn::Set(d, most);
+  Copies<Q> rest;
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const auto* residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride;
+    Row<kSteps> row{e, hn::Set(d, b.row_scales == nullptr ? 1.0f : b.row_scales[r]), residual};
+    const int32_t* sums = b.sums + r * b.stride;
+    Q* const y = reinterpret_cast<Q*>(static_cast<uint8_t*>(b.y) + r * b.y_stride);
+    int64_t i = 0;
+    for (; i + step <= b.n; i += step) CodesRow(row, low, high, sums + i, b.first + i, i, y + i);
+    if (i == b.n) continue;
+    const auto left = size_t(b.n - i);
+    if (e.residual != DType::kUndefined) {
+      std::memcpy(rest.residual, residual + size_t(i) * SizeOf(e.residual),
+                  left * SizeOf(e.residual));
+      row.residual = rest.residual;
+    }
+    CodesRow(row, low, high, sums + i, b.first + i, 0, rest.y);
+    std::memcpy(y + i, rest.y, left);
   }
 }
 
-void StoreRow(const CodeEpilogue& e, const int32_t* sums, float row_scale, int64_t first, int64_t n,
-              const void* residual, void* y) {
-  if (!IsComparison(e.activation.kind))
-    return StoreActivated(e, sums, row_scale, first, n, residual, y);
-  if (row_scale != 1 || e.bias != nullptr || e.mid || e.residual != DType::kUndefined)
-    return StoreCompared<true>(e, sums, row_scale, first, n, residual, y);
-  StoreCompared<false>(e, sums, row_scale, first, n, residual, y);
+template <int kSteps>
+void FloatsBlock(const CodeEpilogue& e, const SumBlock& b) {
+  const F32 d;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const bool relu = e.activation.kind == Activation::kRelu,
+             clip = e.activation.kind == Activation::kClip;
+  const FV low = hn::Set(d, clip   ? e.activation.a
+                            : relu ? 0.0f
+                                   : -INFINITY),
+           high = hn::Set(d, clip ? e.activation.b : INFINITY);
+  Copies<float> rest;
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const auto* residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride;
+    Row<kSteps> row{e, hn::Set(d, b.row_scales == nullptr ? 1.0f : b.row_scales[r]), residual};
+    const int32_t* sums = b.sums + r * b.stride;
+    auto* const y = reinterpret_cast<float*>(static_cast<uint8_t*>(b.y) + r * b.y_stride);
+    const auto value = [&](int64_t i, int64_t of_residual) HWY_ATTR {
+      const FV v = row.Value(sums + i, b.first + i, of_residual);
+      return relu || clip ? Limit(v, low, high) : v;
+    };
+    int64_t i = 0;
+    for (; i + lanes <= b.n; i += lanes) hn::StoreU(value(i, i), d, y + i);
+    if (i == b.n) continue;
+    const auto left = size_t(b.n - i);
+    if (e.residual != DType::kUndefined) {
+      std::memcpy(rest.residual, residual + size_t(i) * SizeOf(e.residual),
+                  left * SizeOf(e.residual));
+      row.residual = rest.residual;
+    }
+    hn::StoreU(value(i, 0), d, rest.y);
+    std::memcpy(y + i, rest.y, left * sizeof(float));
+  }
+}
+
+template <int kSteps>
+void StoreBlock(const CodeEpilogue& e, const SumBlock& b) {
+  if (e.to == DType::kF32) return FloatsBlock<kSteps>(e, b);
+  if (e.to == DType::kU8) return CodesBlock<kSteps, uint8_t>(e, b);
+  CodesBlock<kSteps, int8_t>(e, b);
+}
+void StoreCompared(const CodeEpilogue& e, const SumBlock& b) {
+  const bool more = b.row_scales != nullptr || e.bias != nullptr || e.mid ||
+                    e.residual != DType::kUndefined || e.inverse != 1 ||
+                    e.activation.kind == Activation::kLeakyRelu;
+  const bool bias_codes = e.bias_codes != nullptr;
+  if (more) return bias_codes ? StoreBlock<kMore | kBiasCodes>(e, b) : StoreBlock<kMore>(e, b);
+  bias_codes ? StoreBlock<kBiasCodes>(e, b) : StoreBlock<0>(e, b);
+}
+
+// By way of floats, for which the activations are written.
+void StoreActivated(const CodeEpilogue& e, const SumBlock& b) {
+  constexpr int64_t kBlock = 256;
+  alignas(64) float v[kBlock];
+  alignas(64) int32_t codes[kBlock];
+  const F32 d;
+  const I32 di;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  CodeEpilogue linear = e;
+  linear.activation = {};
+  linear.to = DType::kF32;
+  for (int64_t r = 0; r < b.rows; ++r)
+    for (int64_t at = 0; at < b.n; at += kBlock) {
+      SumBlock one = b;
+      one.rows = 1;
+      one.n = std::min(kBlock, b.n - at);
+      one.first = b.first + at;
+      one.sums = b.sums + r * b.stride + at;
+      if (b.row_scales != nullptr) one.row_scales = b.row_scales + r;
+      one.residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride +
+                     at * int64_t(SizeOf(e.residual));
+      auto* const y = static_cast<uint8_t*>(b.y) + r * b.y_stride + at * int64_t(SizeOf(e.to));
+      one.y = e.to == DType::kF32 ? static_cast<void*>(y) : v;
+      StoreCompared(linear, one);
+      ActivateRows(e.activation, static_cast<float*>(one.y), 1, 0, size_t(one.n));
+      if (e.to == DType::kF32) continue;
+      const FV inverse = hn::Set(d, e.inverse), low = hn::Set(d, e.range.low),
+               high = hn::Set(d, e.range.high);
+      for (int64_t i = 0; i < one.n; i += lanes)
+        hn::Store(Near(hn::Load(d, v + i) * inverse, low, high) + hn::Set(di, e.range.zero), di,
+                  codes + i);
+      for (int64_t i = 0; i < one.n; ++i) y[i] = uint8_t(codes[i]);
+    }
+}
+
+void Store(const CodeEpilogue& e, const SumBlock& b) {
+  IsComparison(e.activation.kind) ? StoreCompared(e, b) : StoreActivated(e, b);
 }
 
 }  // namespace dunlin::HWY_NAMESPACE
@@ -178,22 +251,26 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace dunlin {
-HWY_EXPORT(StoreRow);
+HWY_EXPORT(Store);
 
-void StoreSums(const CodeEpilogue& e, const int32_t* sums, float row_scale, int64_t first,
-               int64_t n, const void* residual, void* y) {
+void StoreSums(const CodeEpilogue& e, const SumBlock& b) {
   if (e.to == DType::kI32) {
-    auto* const to = static_cast<int32_t*>(y);
-    for (int64_t i = 0; i < n; ++i)
-      to[i] = e.bias_codes == nullptr
-                  ? sums[i]
-                  : int32_t(uint32_t(sums[i]) + uint32_t(e.bias_codes[first + i]));
+    for (int64_t r = 0; r < b.rows; ++r) {
+      auto* const y = reinterpret_cast<int32_t*>(static_cast<uint8_t*>(b.y) + r * b.y_stride);
+      const int32_t* sums = b.sums + r * b.stride;
+      for (int64_t i = 0; i < b.n; ++i)
+        y[i] = e.bias_codes == nullptr
+                   ? sums[i]
+                   : int32_t(uint32_t(sums[i]) + uint32_t(e.bias_codes[b.first + i]));
+    }
     return;
   }
-  HWY_DYNAMIC_DISPATCH(StoreRow)(e, sums, row_scale, first, n, residual, y);
+  HWY_DYNAMIC_DISPATCH(Store)(e, b);
   if (e.table == nullptr) return;
-  auto* const codes = static_cast<uint8_t*>(y);
-  for (int64_t i = 0; i < n; ++i) codes[i] = e.table[codes[i]];
+  for (int64_t r = 0; r < b.rows; ++r) {
+    auto* const codes = static_cast<uint8_t*>(b.y) + r * b.y_stride;
+    for (int64_t i = 0; i < b.n; ++i) codes[i] = e.table[codes[i]];
+  }
 }
 
 namespace {
@@ -209,11 +286,10 @@ float EpilogueValue(const CodeEpilogue& e, int32_t sum, float row_scale, int64_t
   float v = float(sum) * e.scale[column];
   v = v * row_scale;
   if (e.bias != nullptr) v = v + e.bias[column];
-  if (e.mid)
-    v = std::nearbyint(Limited(v, e.mid_range.low, e.mid_range.high)) * e.mid_factor;
+  if (e.mid) v = std::nearbyint(Limited(v, e.mid_range.low, e.mid_range.high)) * e.mid_factor;
   if (e.residual != DType::kUndefined) {
-    const float r = e.residual == DType::kF32 ? float(residual)
-                                              : float(int32_t(residual) - e.residual_zero);
+    const float r =
+        e.residual == DType::kF32 ? float(residual) : float(int32_t(residual) - e.residual_zero);
     const float part = r * e.residual_factor;
     v = v + part;
   }

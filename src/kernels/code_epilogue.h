@@ -29,7 +29,7 @@ struct CodeRange {
 };
 
 struct CodeEpilogue {
-  // Of every column, readable to the next multiple of 16; nullptr: none.
+  // Of every column, readable to the next multiple of 32; nullptr: none.
   const int32_t* bias_codes = nullptr;
   const float* scale = nullptr;  // nullptr: sums are stored as they are, as i32
   const float* bias = nullptr;
@@ -46,11 +46,20 @@ struct CodeEpilogue {
   const uint8_t* table = nullptr;  // [256], by the code's bits; makes codes of any type
 };
 
-// Columns [first, first + n) of a row: sums[i] is that of column first + i, readable to the next
-// multiple of 16; residual[i] and y[i] (of their types) are its places. `row_scale` is 1 unless
-// rows have scales of their own.
-void StoreSums(const CodeEpilogue& e, const int32_t* sums, float row_scale, int64_t first,
-               int64_t n, const void* residual, void* y);
+// A block of rows: of each, columns [first, first + n) of the result.
+struct SumBlock {
+  const int32_t* sums = nullptr;  // of row r and column first + i: sums[r * stride + i], readable
+  int64_t stride = 0;             // to the next multiple of 32
+  int64_t rows = 1;
+  const float* row_scales = nullptr;  // of each row; nullptr: 1
+  int64_t first = 0, n = 0;
+  // Of column `first` of the first row, and bytes from row to row.
+  const void* residual = nullptr;
+  int64_t residual_stride = 0;
+  void* y = nullptr;
+  int64_t y_stride = 0;
+};
+void StoreSums(const CodeEpilogue& e, const SumBlock& block);
 
 // The same for one number by plain operations: the specification. `residual`: its value or code.
 // Returns v before it is rounded to a code.

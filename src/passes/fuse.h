@@ -1,6 +1,7 @@
 // The rule sets of Fuse, one topic each.
 #pragma once
 
+#include "kernels/activation.h"
 #include "passes/pattern.h"
 
 namespace dunlin {
@@ -23,5 +24,8 @@ std::span<const Rule> AttentionRules();
 std::span<const Rule> ShuffleRules();
 // Residual sums and activations into what made their operand.
 std::span<const Rule> EpilogueRules();
+
+// The activation that a node computes of its first input; nullopt: none that an epilogue has.
+std::optional<ActivationParams> EpilogueOf(const Graph& g, const Node& n);
 
 }  // namespace dunlin

@@ -157,29 +157,27 @@ Result<std::optional<ValueId>> FoldPad(Rewriter& r, const Match& m) {
 
 // ---- activations ----
 
-struct Epilogue {
-  Activation kind = Activation::kNone;
-  float a = 0, b = 0;
-};
-std::optional<Epilogue> EpilogueOf(const Graph& g, const dunlin::Node& n) {
+}  // namespace
+
+std::optional<ActivationParams> EpilogueOf(const Graph& g, const dunlin::Node& n) {
   const std::string_view op = n.op->name;
   const auto attr = [&](std::string_view name, float otherwise) {
     return FloatAttr(*n.attrs, name).value_or(otherwise);
   };
-  if (op == "Relu") return Epilogue{Activation::kRelu};
-  if (op == "LeakyRelu") return Epilogue{Activation::kLeakyRelu, attr("alpha", 0.01f)};
-  if (op == "Sigmoid") return Epilogue{Activation::kSigmoid};
-  if (op == "Tanh") return Epilogue{Activation::kTanh};
+  if (op == "Relu") return ActivationParams{Activation::kRelu};
+  if (op == "LeakyRelu") return ActivationParams{Activation::kLeakyRelu, attr("alpha", 0.01f)};
+  if (op == "Sigmoid") return ActivationParams{Activation::kSigmoid};
+  if (op == "Tanh") return ActivationParams{Activation::kTanh};
   if (op == "HardSigmoid")
-    return Epilogue{Activation::kHardSigmoid, attr("alpha", 0.2f), attr("beta", 0.5f)};
-  if (op == "HardSwish") return Epilogue{Activation::kHardSwish};
-  if (op == "Swish" && attr("alpha", 1) == 1) return Epilogue{Activation::kSilu};
+    return ActivationParams{Activation::kHardSigmoid, attr("alpha", 0.2f), attr("beta", 0.5f)};
+  if (op == "HardSwish") return ActivationParams{Activation::kHardSwish};
+  if (op == "Swish" && attr("alpha", 1) == 1) return ActivationParams{Activation::kSilu};
   if (op == "Gelu")
-    return Epilogue{StringAttr(*n.attrs, "approximate").value_or("none") == "tanh"
-                        ? Activation::kGeluTanh
-                        : Activation::kGelu};
+    return ActivationParams{StringAttr(*n.attrs, "approximate").value_or("none") == "tanh"
+                                ? Activation::kGeluTanh
+                                : Activation::kGelu};
   if (op == "Clip") {
-    Epilogue e{Activation::kClip, -INFINITY, INFINITY};
+    ActivationParams e{Activation::kClip, -INFINITY, INFINITY};
     for (const size_t i : {size_t(1), size_t(2)}) {
       if (i >= n.inputs.size() || n.inputs[i] == ValueId::kNone) continue;
       const GraphValue& v = g.value(n.inputs[i]);
@@ -190,6 +188,8 @@ std::optional<Epilogue> EpilogueOf(const Graph& g, const dunlin::Node& n) {
   }
   return std::nullopt;
 }
+
+namespace {
 
 FusedConvAttrs AsFusedConv(const dunlin::Node& n) {
   if (n.op->name == kFusedConvName) return As<FusedConvAttrs>(*n.attrs);

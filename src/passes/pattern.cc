@@ -275,8 +275,8 @@ Status ApplyRules(Graph& g, std::span<const Rule> rules, RuleCounts& counts) {
         again = true;
       }
     }
+    g.RemoveDeadNodes();  // so that what only they used is used once
   }
-  g.RemoveDeadNodes();
   return {};
 }
 

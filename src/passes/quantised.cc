@@ -1,192 +1,242 @@
 // Models that say quantisation by QuantizeLinear and DequantizeLinear around float operators become
-// ones that compute on the codes: dequantise → operator → quantise is the integer operator, with
-// the arithmetic of the runtimes such models are made for. Without this pass they are computed in
-// f32, whose codes can differ by one where a result lies halfway between two.
-#include <algorithm>
+// ones that compute on the codes. Without this pass they are computed in f32, whose codes can
+// differ by one where a result lies halfway between two.
+#include "passes/quantised.h"
+
 #include <cmath>
 #include <cstring>
+#include <set>
 
-#include "ops/conv/conv.h"
 #include "ops/elementwise/numeric.h"
-#include "ops/matmul/matmul.h"
+#include "ops/evaluate.h"
 #include "ops/pool/pool.h"
-#include "ops/quant/linear.h"
-#include "passes/fuse.h"
-#include "passes/passes.h"
+#include "ops/quant/quant.h"
 
 namespace dunlin {
-namespace {
 
-using Built = Result<std::optional<ValueId>>;
-
-bool IsByte(DType t) { return t == DType::kU8 || t == DType::kI8; }
-bool IsSingle(const Type& t) { return t.ranked && ElementCount(t.dims) == 1; }
-ValueId InputOf(const Node& n, size_t i) {
-  return i < n.inputs.size() ? n.inputs[i] : ValueId::kNone;
-}
-
-// What a DequantizeLinear reads or a QuantizeLinear writes.
-struct Coded {
-  ValueId codes = ValueId::kNone, scale = ValueId::kNone, zero = ValueId::kNone;
-  DType type = DType::kUndefined;  // of the codes
-  int64_t axis = 0;
-  bool single = true;  // one scale for all
-};
-
-// The codes behind a value that comes out of a DequantizeLinear with f32 scales, not in blocks.
 std::optional<Coded> CodesOf(const Graph& g, ValueId v) {
   const Node* n = g.producer(v);
   if (n == nullptr || !n->is(&OpNamed("DequantizeLinear"))) return std::nullopt;
   const auto& attrs = As<LinearAttrs>(*n->attrs);
-  Coded c{n->inputs[0],   n->inputs[1],
-          InputOf(*n, 2), g.value(n->inputs[0]).type.dtype,
-          attrs.axis,     IsSingle(g.value(n->inputs[1]).type)};
-  const Type& scale = g.value(c.scale).type;
+  const Type& scale = g.value(n->inputs[1]).type;
+  const Coded c{n->inputs[0],   n->inputs[1],
+                InputOf(*n, 2), g.value(n->inputs[0]).type.dtype,
+                attrs.axis,     scale.ranked && ElementCount(scale.dims) == 1};
   if (attrs.block_size != 0 || scale.dtype != DType::kF32 || !scale.ranked ||
       scale.dims.rank() > 1 || g.value(v).type.dtype != DType::kF32)
     return std::nullopt;
   return c;
 }
-// Of 8 bits, with one scale.
 std::optional<Coded> BytesOf(const Graph& g, ValueId v) {
   const auto c = CodesOf(g, v);
   return c && IsByte(c->type) && c->single ? c : std::nullopt;
 }
-// Of 8 bits, with one scale or one for every index of `axis` of `rank`.
-std::optional<Coded> WeightsOf(const Graph& g, ValueId v, int64_t axis) {
-  const auto c = CodesOf(g, v);
-  if (!c || !IsByte(c->type)) return std::nullopt;
-  if (c->single) return c;
-  const Type& t = g.value(c->codes).type;
-  if (!t.ranked) return std::nullopt;
-  const int64_t rank = t.dims.rank();
-  const auto at = [&](int64_t a) { return a < 0 ? a + rank : a; };
-  return at(c->axis) == at(axis) ? c : std::nullopt;
-}
-// What the root of a match, a QuantizeLinear, makes: 8 bits, one scale.
-std::optional<Coded> TargetOf(const Rewriter& r) {
-  const Node& n = r.node(0);
+std::optional<Coded> TargetOf(const Graph& g, const Node& n) {
   const auto& attrs = As<LinearAttrs>(*n.attrs);
-  const Coded c{n.outputs[0], n.inputs[1], InputOf(n, 2), r.type(n.outputs[0]).dtype};
-  const Type& scale = r.type(c.scale);
-  if (attrs.block_size != 0 || scale.dtype != DType::kF32 || !IsSingle(scale) || !IsByte(c.type) ||
-      r.type(n.inputs[0]).dtype != DType::kF32)
+  const Coded c{n.outputs[0], n.inputs[1], InputOf(n, 2), g.value(n.outputs[0]).type.dtype};
+  const Type& scale = g.value(c.scale).type;
+  if (attrs.block_size != 0 || scale.dtype != DType::kF32 || !scale.ranked ||
+      ElementCount(scale.dims) != 1 || !IsByte(c.type) ||
+      g.value(n.inputs[0]).type.dtype != DType::kF32)
     return std::nullopt;
   return c;
 }
-
-// The zero point, as a constant where it was left out.
+std::optional<Linear8> ConstantsOf(const Graph& g, const Coded& c) {
+  const Tensor* scale = ConstantOf(g, c.scale);
+  if (!IsByte(c.type) || !c.single || scale == nullptr || scale->dtype() != DType::kF32 ||
+      scale->count() != 1)
+    return std::nullopt;
+  Linear8 l{scale->as<float>()[0], 0, c.type};
+  if (!(l.scale > 0) || std::isinf(l.scale)) return std::nullopt;
+  if (c.zero == ValueId::kNone) return l;
+  const auto zero =
+      ConstantOf(g, c.zero) == nullptr ? std::nullopt : UniformConstant(g.value(c.zero));
+  if (!zero) return std::nullopt;
+  l.zero = int32_t(*zero);
+  return l;
+}
 Result<ValueId> ZeroOf(Graph& g, const Coded& c) {
   if (c.zero != ValueId::kNone) return c.zero;
   return g.AddConstant(g.value(c.codes).name + "/zero",
                        TRY(Tensor::Zeros(c.type, g.value(c.scale).type.dims)));
 }
 
-const Tensor* ConstantOf(const Graph& g, ValueId v) {
-  return v != ValueId::kNone && g.value(v).is_constant() ? &g.value(v).constant : nullptr;
+bool SameExtents(const Type& a, const Type& b) {
+  return a.ranked && b.ranked && a.dims == b.dims &&
+         std::ranges::none_of(a.dims, [](int64_t d) { return d == kUnknownDim; });
 }
 
-// A bias in units of the sums of products: what a DequantizeLinear reads when its scale is theirs,
-// or a constant, rounded. nullopt: neither.
-std::optional<Tensor> QuantisedBias(const Graph& g, ValueId bias, const Coded& x, const Coded& w,
-                                    ValueId& codes) {
-  const Tensor *xs = ConstantOf(g, x.scale), *ws = ConstantOf(g, w.scale);
-  if (xs == nullptr || ws == nullptr) return std::nullopt;
-  const float* scales = ws->as<float>();
-  const auto unit = [&](int64_t i) {
-    return double(xs->as<float>()[0]) * double(scales[ws->count() == 1 ? 0 : i]);
-  };
-  if (const auto c = CodesOf(g, bias)) {
-    const Tensor *bs = ConstantOf(g, c->scale), *zero = ConstantOf(g, c->zero);
-    if (c->type != DType::kI32 || bs == nullptr || (bs->count() != 1 && ws->count() > bs->count()))
-      return std::nullopt;
-    if (c->zero != ValueId::kNone && (zero == nullptr || UniformConstant(g.value(c->zero)) != 0))
-      return std::nullopt;
-    constexpr double kNoise = 1e-3;  // of scales that were rounded to f32 on the way
-    for (int64_t i = 0; i < std::max(bs->count(), ws->count()); ++i) {
-      const double scale = double(bs->as<float>()[bs->count() == 1 ? 0 : i]);
-      if (!(std::fabs(scale - unit(i)) <= kNoise * unit(i))) return std::nullopt;
-    }
-    codes = c->codes;
-    return Tensor();
+namespace {
+
+// ---- functions of one code
+// -----------------------------------------------------------------------
+
+// Operators that make each element of one element, whatever lies beside it.
+bool IsElementwise(const Node& n) {
+  static const std::vector<const OpDef*> ops = [] {
+    std::vector<const OpDef*> v;
+    for (const char* name : {"Abs",
+                             "Acos",
+                             "Acosh",
+                             "Asin",
+                             "Asinh",
+                             "Atan",
+                             "Atanh",
+                             "Ceil",
+                             "Celu",
+                             "Clip",
+                             "Cos",
+                             "Cosh",
+                             "Elu",
+                             "Erf",
+                             "Exp",
+                             "Floor",
+                             "Gelu",
+                             "HardSigmoid",
+                             "HardSwish",
+                             "LeakyRelu",
+                             "Log",
+                             "Mish",
+                             "Neg",
+                             "Reciprocal",
+                             "Relu",
+                             "Round",
+                             "Selu",
+                             "Sigmoid",
+                             "Sign",
+                             "Sin",
+                             "Sinh",
+                             "Softplus",
+                             "Softsign",
+                             "Sqrt",
+                             "Swish",
+                             "Tan",
+                             "Tanh",
+                             "ThresholdedRelu",
+                             "Identity",
+                             "Add",
+                             "Sub",
+                             "Mul",
+                             "Div",
+                             "Pow",
+                             "Min",
+                             "Max",
+                             "QuantizeLinear",
+                             "DequantizeLinear",
+                             "dunlin.CodeTable"})
+      v.push_back(&OpNamed(name));
+    return v;
+  }();
+  return std::ranges::find(ops, n.op) != ops.end();
+}
+
+// Finds the one value of 8-bit codes that `v` is a function of, element by element, and computes
+// the function for every code.
+class CodeFunction {
+ public:
+  explicit CodeFunction(const Graph& g) : g_(g) {}
+  // The results for the codes with bits 0 to 255; nullopt: it is no such function.
+  std::optional<Tensor> Of(ValueId v) {
+    root_ = v;
+    if (!Explore(v, kDeepest) || source_ == ValueId::kNone) return std::nullopt;
+    auto all = Tensor::Create(g_.value(source_).type.dtype, {256});
+    if (!all) return std::nullopt;
+    for (int i = 0; i < 256; ++i) all->raw()[i] = std::byte(i);
+    values_[source_] = *all;
+    return Compute(v);
   }
-  const Tensor* b = ConstantOf(g, bias);
-  if (b == nullptr || b->dtype() != DType::kF32 || b->rank() != 1 ||
-      (ws->count() != 1 && ws->count() != b->count()))
-    return std::nullopt;
-  auto rounded = Tensor::Create(DType::kI32, b->dims());
-  if (!rounded) return std::nullopt;
-  for (int64_t i = 0; i < b->count(); ++i)
-    rounded->mut<int32_t>()[i] = CodeOf<int32_t>(double(b->as<float>()[i]) / unit(i), 0);
-  return *rounded;
+  ValueId source() const { return source_; }
+
+ private:
+  static constexpr int kDeepest = 24;  // nodes in a row: longer functions are somebody's network
+
+  // Whether v is made of one source of codes and of single numbers.
+  bool Explore(ValueId v, int depth) {
+    if (seen_.contains(v)) return true;
+    const GraphValue& x = g_.value(v);
+    if (x.is_constant()) return x.constant.count() == 1;
+    const Node* n = g_.producer(v);
+    const bool inside = n != nullptr && depth > 0 && n->outputs.size() == 1 && IsElementwise(*n) &&
+                        n->subgraphs.empty();
+    if (inside && (v == root_ || !IsSource(*n, v))) {
+      const bool table = n->op->name == "CodeTable";
+      for (size_t i = 0; i < n->inputs.size(); ++i)
+        if (!(table && i == 1) && n->inputs[i] != ValueId::kNone &&
+            !Explore(n->inputs[i], depth - 1))
+          return false;
+      seen_.insert(v);
+      return true;
+    }
+    if (!IsByte(x.type.dtype) || (source_ != ValueId::kNone && source_ != v)) return false;
+    source_ = v;
+    return true;
+  }
+  // Codes from a QuantizeLinear of what is no function of codes.
+  bool IsSource(const Node& n, ValueId v) {
+    if (!IsByte(g_.value(v).type.dtype) || n.op->name != "QuantizeLinear") return false;
+    CodeFunction before(g_);
+    return !before.Explore(n.inputs[0], kDeepest / 2) || before.source_ == ValueId::kNone;
+  }
+  std::optional<Tensor> Compute(ValueId v) {
+    if (const auto it = values_.find(v); it != values_.end()) return it->second;
+    const GraphValue& x = g_.value(v);
+    if (x.is_constant()) {
+      // As one of 256, of which scales and zero points have to be one for all.
+      return x.constant.count() == 1 ? x.constant.Reshaped(Dims{}) : x.constant;
+    }
+    const Node& n = *g_.producer(v);
+    std::vector<Tensor> inputs;
+    for (const ValueId in : n.inputs) {
+      if (in == ValueId::kNone) {
+        inputs.emplace_back();
+        continue;
+      }
+      const auto t = Compute(in);
+      if (!t) return std::nullopt;
+      inputs.push_back(*t);
+    }
+    auto results = Evaluate(*n.op, *n.attrs, inputs, 1);
+    if (!results || (*results)[0].count() != 256) return std::nullopt;
+    values_[v] = (*results)[0];
+    return (*results)[0];
+  }
+
+  const Graph& g_;
+  ValueId root_ = ValueId::kNone, source_ = ValueId::kNone;
+  std::set<ValueId> seen_;
+  std::map<ValueId, Tensor> values_;
+};
+
+// Quantize(any function of one code) → a table
+Built ToTable(Rewriter& r, const Match&) {
+  if (!TargetOf(r.g, r.node(0))) return std::nullopt;
+  CodeFunction f(r.g);
+  const auto table = f.Of(r.node(0).outputs[0]);
+  if (!table || !SameExtents(r.type(f.source()), r.type(r.node(0).outputs[0]))) return std::nullopt;
+  const ValueId t = r.g.AddConstant(r.node(0).name + "/table", *table);
+  return r.Node("dunlin.CodeTable", {f.source(), t});
 }
 
-// Inputs x, its scale and zero point, w, …, of the operators that multiply codes.
+// A table that changes nothing.
+Built DropTable(Rewriter& r, const Match& m) {
+  const Tensor* table = ConstantOf(r.g, m.var(1));
+  if (table == nullptr || r.type(m.var(0)).dtype != table->dtype()) return std::nullopt;
+  for (int i = 0; i < 256; ++i)
+    if (table->raw()[i] != std::byte(i)) return std::nullopt;
+  return std::optional<ValueId>(m.var(0));
+}
+
+// ---- sums, pools and their like --------------------------------------------------------------
+
+// Inputs x, its scale and zero point, y, …, of com.microsoft's operators over codes.
 Result<std::vector<ValueId>> Factors(Graph& g, const Coded& x, const Coded& w) {
   return std::vector<ValueId>{x.codes, x.scale, TRY(ZeroOf(g, x)),
                               w.codes, w.scale, TRY(ZeroOf(g, w))};
 }
-
-// Adds the bias to `inputs`; false: the rule does not apply.
-bool AddBias(Graph& g, ValueId bias, const Coded& x, const Coded& w, ValueId& out) {
-  if (bias == ValueId::kNone) return true;
-  ValueId codes = ValueId::kNone;
-  auto constant = QuantisedBias(g, bias, x, w, codes);
-  if (!constant) return false;
-  out = codes != ValueId::kNone ? codes : g.AddConstant(g.value(bias).name + "/codes", *constant);
-  return true;
-}
-
-Built FuseConv(Rewriter& r, const Match&) {
-  Graph& g = r.g;
-  const Node& conv = r.node(1);
-  const auto y = TargetOf(r);
-  const auto x = BytesOf(g, conv.inputs[0]), w = WeightsOf(g, conv.inputs[1], 0);
-  ValueId bias = ValueId::kNone;
-  if (!y || !x || !w || !AddBias(g, InputOf(conv, 2), *x, *w, bias)) return std::nullopt;
-  std::vector<ValueId> inputs = TRY(Factors(g, *x, *w));
-  inputs.push_back(y->scale);
-  inputs.push_back(TRY(ZeroOf(g, *y)));
-  if (bias != ValueId::kNone) inputs.push_back(bias);
-  return r.NodeWith("QLinearConv", std::move(inputs), conv.attrs);
-}
-
-Built FuseMatMul(Rewriter& r, const Match&) {
-  Graph& g = r.g;
-  const Node& product = r.node(1);
-  const auto y = TargetOf(r);
-  const auto a = BytesOf(g, product.inputs[0]), b = WeightsOf(g, product.inputs[1], -1);
-  // A row of scales is of b's columns; of a vector they would be of its rows.
-  if (!y || !a || !b || (!b->single && g.value(b->codes).type.dims.rank() != 2))
-    return std::nullopt;
-  std::vector<ValueId> inputs = TRY(Factors(g, *a, *b));
-  inputs.push_back(y->scale);
-  inputs.push_back(TRY(ZeroOf(g, *y)));
-  return r.Node("QLinearMatMul", std::move(inputs));
-}
-
-Built FuseGemm(Rewriter& r, const Match&) {
-  Graph& g = r.g;
-  const Node& gemm = r.node(1);
-  const auto& attrs = As<GemmAttrs>(*gemm.attrs);
-  const auto y = TargetOf(r);
-  const auto a = BytesOf(g, gemm.inputs[0]),
-             b = WeightsOf(g, gemm.inputs[1], attrs.trans_b ? 0 : 1);
-  ValueId bias = ValueId::kNone;
-  if (!y || !a || !b || attrs.alpha != 1 ||
-      (InputOf(gemm, 2) != ValueId::kNone && attrs.beta != 1) ||
-      !AddBias(g, InputOf(gemm, 2), *a, *b, bias))
-    return std::nullopt;
-  std::vector<ValueId> inputs = TRY(Factors(g, *a, *b));
-  for (const ValueId v : {bias, y->scale, TRY(ZeroOf(g, *y))}) inputs.push_back(v);
-  return r.Node("com.microsoft.QGemm", std::move(inputs),
-                {{"transA", int64_t{attrs.trans_a}}, {"transB", int64_t{attrs.trans_b}}});
-}
-
 Built FuseBinary(Rewriter& r, const Match&) {
   Graph& g = r.g;
   const Node& n = r.node(1);
-  const auto y = TargetOf(r);
+  const auto y = TargetOf(r.g, r.node(0));
   const auto a = BytesOf(g, n.inputs[0]), b = BytesOf(g, n.inputs[1]);
   if (!y || !a || !b || a->type != b->type || a->type != y->type) return std::nullopt;
   std::vector<ValueId> inputs = TRY(Factors(g, *a, *b));
@@ -199,7 +249,7 @@ Built FuseBinary(Rewriter& r, const Match&) {
 // Of one operand: x, its scale and zero point, those of the result.
 Built FuseUnary(Rewriter& r, std::string_view op, const AttrSettings& attrs) {
   Graph& g = r.g;
-  const auto y = TargetOf(r);
+  const auto y = TargetOf(r.g, r.node(0));
   const auto x = BytesOf(g, r.node(1).inputs[0]);
   if (!y || !x || x->type != y->type) return std::nullopt;
   return r.Node(op, {x->codes, x->scale, TRY(ZeroOf(g, *x)), y->scale, TRY(ZeroOf(g, *y))}, attrs);
@@ -227,7 +277,7 @@ Built FuseSoftmax(Rewriter& r, const Match&) {
 
 // Everything below the zero point becomes the zero point's code, which is the lowest one.
 Built DropRelu(Rewriter& r, const Match& m) {
-  const auto y = TargetOf(r);
+  const auto y = TargetOf(r.g, r.node(0));
   if (!y) return std::nullopt;
   int64_t zero = 0;
   if (y->zero != ValueId::kNone) {
@@ -247,7 +297,7 @@ bool IsNoLimit(double limit, double scale, double zero, bool low) {
   return code == (low ? std::numeric_limits<Q>::lowest() : std::numeric_limits<Q>::max());
 }
 Built DropClip(Rewriter& r, const Match& m) {
-  const auto y = TargetOf(r);
+  const auto y = TargetOf(r.g, r.node(0));
   const auto scale = y ? UniformConstant(r.value(y->scale)) : std::nullopt;
   const auto zero = !y                          ? std::nullopt
                     : y->zero == ValueId::kNone ? std::optional(0.0)
@@ -266,16 +316,119 @@ Built DropClip(Rewriter& r, const Match& m) {
   return r.NodeWith("QuantizeLinear", std::move(inputs), r.node(0).attrs);
 }
 
+// What makes each element one of the input's, and would of its codes: the larger of two numbers has
+// the larger code.
+const std::initializer_list<std::string_view> kMoves = {
+    "Transpose", "Reshape",      "Flatten",      "Squeeze", "Unsqueeze", "MaxPool",
+    "Slice",     "DepthToSpace", "SpaceToDepth", "Expand",  "Tile",      "Gather"};
+bool MovesCodes(const Node& n) {
+  return std::ranges::all_of(n.outputs.begin() + 1, n.outputs.end(),
+                             [](ValueId v) { return v == ValueId::kNone; });
+}
+
 // Moving codes instead of the numbers they stand for: the same, of a quarter of the bytes.
 Built MoveCodes(Rewriter& r, const Match&) {
   Graph& g = r.g;
   const Node& move = r.node(0);
   const auto c = CodesOf(g, move.inputs[0]);
-  if (!c || !c->single || c->type == DType::kI32) return std::nullopt;
+  if (!c || !c->single || c->type == DType::kI32 || !MovesCodes(move)) return std::nullopt;
   std::vector<ValueId> inputs = move.inputs;
   inputs[0] = c->codes;
   const auto moved = TRY(r.NodeWith(move.op->name, std::move(inputs), move.attrs));
   return r.NodeWith("DequantizeLinear", {*moved, c->scale, c->zero}, r.node(1).attrs);
+}
+
+// Quantize(move(product of codes)) → move(Quantize(product)), which the product takes in
+Built QuantizeBeforeMove(Rewriter& r, ValueId product) {
+  const Node& move = r.node(1);
+  const auto y = TargetOf(r.g, r.node(0));
+  if (!y || !ConstantsOf(r.g, *y) || !MovesCodes(move)) return std::nullopt;
+  std::vector<ValueId> quantize = r.node(0).inputs, inputs = move.inputs;
+  const std::string op(move.op->name);
+  const auto attrs = move.attrs;
+  quantize[0] = product;
+  inputs[0] = *TRY(r.NodeWith("QuantizeLinear", std::move(quantize), r.node(0).attrs));
+  return r.NodeWith(op, std::move(inputs), attrs);
+}
+
+// Quantize(limit(sum or pool of codes)) → the limit's table of Quantize(sum or pool). Rounding
+// keeps order, so that limits may come after it.
+Built LimitCodes(Rewriter& r, ValueId x) {
+  const auto y = TargetOf(r.g, r.node(0));
+  const auto linear = y ? ConstantsOf(r.g, *y) : std::nullopt;
+  const auto limit = EpilogueOf(r.g, r.node(1));
+  if (!linear || !limit || !BytesOf(r.g, r.node(2).inputs[0])) return std::nullopt;
+  Tensor table = TRY(Tensor::Create(linear->type, {256}));
+  const auto code = [&](float v) {
+    return linear->type == DType::kU8 ? int32_t(CodeOf<uint8_t>(v / linear->scale, linear->zero))
+                                      : int32_t(CodeOf<int8_t>(v / linear->scale, linear->zero));
+  };
+  const bool relu = limit->kind == Activation::kRelu;
+  const int32_t low = code(relu ? 0 : limit->a), high = code(relu ? INFINITY : limit->b);
+  for (int i = 0; i < 256; ++i) {
+    const int32_t c = linear->type == DType::kU8 ? i : int32_t(int8_t(i));
+    table.raw()[i] = std::byte(std::min(std::max(c, low), high));
+  }
+  std::vector<ValueId> quantize = r.node(0).inputs;
+  quantize[0] = x;
+  const ValueId t = r.g.AddConstant(r.node(1).name + "/table", table);
+  const auto codes = TRY(r.NodeWith("QuantizeLinear", std::move(quantize), r.node(0).attrs));
+  return r.Node("dunlin.CodeTable", {*codes, t});
+}
+
+// Codes of one linear map as those of another.
+Result<ValueId> Recoded(Rewriter& r, ValueId codes, const Linear8& from, const Linear8& to) {
+  if (from == to) return codes;
+  Tensor table = TRY(Tensor::Create(to.type, {256}));
+  for (int i = 0; i < 256; ++i) {
+    const int32_t c = from.type == DType::kU8 ? i : int32_t(int8_t(i));
+    const float v = float(c - from.zero) * from.scale / to.scale;
+    table.raw()[i] = to.type == DType::kU8 ? std::byte(CodeOf<uint8_t>(v, to.zero))
+                                           : std::byte(CodeOf<int8_t>(v, to.zero));
+  }
+  const ValueId t = r.g.AddConstant(r.value(codes).name + "/recoded", table);
+  return *TRY(r.Node("dunlin.CodeTable", {codes, t}));
+}
+
+// The linear map of every input of a Concat; empty when one has none.
+std::vector<Linear8> PartsOf(const Graph& g, const Node& concat) {
+  std::vector<Linear8> parts;
+  for (const ValueId v : concat.inputs) {
+    const auto c = BytesOf(g, v);
+    const auto linear = c ? ConstantsOf(g, *c) : std::nullopt;
+    if (!linear) return {};
+    parts.push_back(*linear);
+  }
+  return parts;
+}
+Built JoinCodes(Rewriter& r, const Node& concat, const std::vector<Linear8>& parts,
+                const Linear8& to) {
+  std::vector<ValueId> inputs;
+  const auto attrs = concat.attrs;
+  const std::vector<ValueId> from = concat.inputs;
+  for (size_t i = 0; i < from.size(); ++i)
+    inputs.push_back(TRY(Recoded(r, BytesOf(r.g, from[i])->codes, parts[i], to)));
+  return r.NodeWith("Concat", std::move(inputs), attrs);
+}
+// Quantize(Concat(Dequantize(x), …)) → Concat of codes
+Built QuantizedConcat(Rewriter& r, const Match&) {
+  const auto y = TargetOf(r.g, r.node(0));
+  const auto to = y ? ConstantsOf(r.g, *y) : std::nullopt;
+  const auto parts = PartsOf(r.g, r.node(1));
+  if (!to || parts.empty()) return std::nullopt;
+  return JoinCodes(r, r.node(1), parts, *to);
+}
+// Concat(Dequantize(x), …) of one linear map → Dequantize(Concat of codes)
+Built MoveConcat(Rewriter& r, const Match&) {
+  const auto parts = PartsOf(r.g, r.node(0));
+  if (parts.empty() ||
+      std::ranges::any_of(parts, [&](const Linear8& l) { return !(l == parts[0]); }))
+    return std::nullopt;
+  const Node& dequantize = *r.g.producer(r.node(0).inputs[0]);
+  const auto attrs = dequantize.attrs;
+  const ValueId scale = dequantize.inputs[1], zero = InputOf(dequantize, 2);
+  const auto joined = TRY(JoinCodes(r, r.node(0), parts, parts[0]));
+  return r.NodeWith("DequantizeLinear", {*joined, scale, zero}, attrs);
 }
 
 bool SameConstant(const Graph& g, ValueId a, ValueId b) {
@@ -304,36 +457,52 @@ Rule Quantised(std::string_view name, std::initializer_list<std::string_view> op
           std::move(build)};
 }
 
-std::span<const Rule> QuantisedRules() {
+}  // namespace
+
+std::span<const Rule> CodeElementRules() {
   static const Rule rules[] = {
       // Quantize(Dequantize(x)) → x
       {"quantize-dequantize", OpMore({"QuantizeLinear"}, {Var(0)}, 0), DropPair},
+      {"codes-function", OpMore({"QuantizeLinear"}, {Var(0)}, 0), ToTable},
+      {"codes-same-table", Op("dunlin.CodeTable", {Var(0), Var(1)}, 0), DropTable},
       // Quantize(Relu(x)) → Quantize(x), the same of Clip
       Quantised("quantize-relu", {"Relu"}, {Var(0)}, DropRelu),
       Quantised("quantize-clip", {"Clip"}, {Var(0)}, DropClip),
+      {"quantize-limit",
+       OpMore(
+           {"QuantizeLinear"},
+           {OpMore({"Relu", "Clip"},
+                   {OpMore({"Add", "Mul", "AveragePool", "GlobalAveragePool"}, {Var(1)}, 2)}, 1)},
+           0),
+       [](Rewriter& r, const Match&) { return LimitCodes(r, r.node(2).outputs[0]); }},
       // Transpose(Dequantize(x)) → Dequantize(Transpose(x))
-      {"move-codes",
-       OpMore({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"},
-              {OpMore({"DequantizeLinear"}, {Var(0), Var(1)}, 1)}, 0),
+      {"move-codes", OpMore(kMoves, {OpMore({"DequantizeLinear"}, {Var(0), Var(1)}, 1)}, 0),
        MoveCodes},
-      // Quantize(Conv(Dequantize(x), Dequantize(w), bias)) → QLinearConv(x, w, bias), and so on
-      Quantised("quantised-conv", {"Conv"}, {Var(0), Var(1)}, FuseConv),
-      Quantised("quantised-matmul", {"MatMul"}, {Var(0), Var(1)}, FuseMatMul),
-      Quantised("quantised-gemm", {"Gemm"}, {Var(0), Var(1)}, FuseGemm),
+      {"quantize-move",
+       OpMore({"QuantizeLinear"},
+              {OpMore(kMoves, {OpMore({"dunlin.CodeConv", "dunlin.CodeMatMul"}, {Var(1)}, 2)}, 1)},
+              0),
+       [](Rewriter& r, const Match&) { return QuantizeBeforeMove(r, r.node(2).outputs[0]); }},
       Quantised("quantised-sum", {"Add"}, {Var(0), Var(1)}, FuseBinary),
       Quantised("quantised-product", {"Mul"}, {Var(0), Var(1)}, FuseBinary),
       Quantised("quantised-average-pool", {"AveragePool"}, {Var(0)}, FuseAveragePool),
       Quantised("quantised-global-average-pool", {"GlobalAveragePool"}, {Var(0)},
                 FuseGlobalAveragePool),
       Quantised("quantised-softmax", {"Softmax"}, {Var(0)}, FuseSoftmax),
+      Quantised("quantised-concat", {"Concat"}, {Var(0)}, QuantizedConcat),
+      {"move-concat", OpMore({"Concat"}, {Var(0)}, 0), MoveConcat},
   };
   return rules;
 }
 
-}  // namespace
-
 Status FuseQuantised(Graph& g, RuleCounts& counts) {
-  TRY(ApplyRules(g, QuantisedRules(), counts));
+  static const std::vector<Rule> rules = [] {
+    std::vector<Rule> all;
+    for (const auto set : {CodeProductRules(), CodeElementRules()})
+      all.insert(all.end(), set.begin(), set.end());
+    return all;
+  }();
+  TRY(ApplyRules(g, rules, counts));
   for (const NodeId id : g.SoundOrder())
     // A branch that is impossible for these shapes reports it when it is entered, if ever.
     for (const auto& s : g.node(id).subgraphs) (void)FuseQuantised(*s, counts);

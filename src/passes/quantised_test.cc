@@ -1,4 +1,7 @@
 // Which float operators between codes become integer ones, and which do not.
+#include <cmath>
+
+#include "ops/quant/code_ops.h"
 #include "passes/testing.h"
 
 namespace dunlin {
@@ -35,19 +38,155 @@ TEST(QuantisedTest, ConvolutionBetweenCodes) {
     QuantisedGraph b;
     const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}), 0.1f, 3);
     const ValueId y = b.Quantize(b.Conv(x, scales), 0.2f, 5);
-    EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"QLinearConv", 1}}));
+    EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"CodeConv", 1}}));
   }
 }
 
-TEST(QuantisedTest, BiasInUnitsOfTheSums) {
-  for (const float unit : {0.05f, 0.07f}) {  // 0.1 * 0.5, and another
+// The only convolution that is left of a graph, and what it does after its sums.
+const CodeStoreAttrs& StoreOf(const Graph& g) {
+  for (const NodeId id : g.SoundOrder())
+    if (g.node(id).op->name == kCodeConvName) return As<CodeConvAttrs>(*g.node(id).attrs).store;
+  ADD_FAILURE() << "no CodeConv in\n" << g.ToText();
+  static const CodeStoreAttrs none;
+  return none;
+}
+Counts After(Graph& g) {
+  EXPECT_TRUE(OptimizeModel(g).has_value());
+  EXPECT_TRUE(g.Verify().has_value());
+  return OpCounts(g);
+}
+const Node& ConvOf(const Graph& g) {
+  for (const NodeId id : g.SoundOrder())
+    if (g.node(id).op->name == kCodeConvName) return g.node(id);
+  std::abort();
+}
+
+TEST(QuantisedTest, ABiasOfAnyScaleOrInFloats) {
+  for (const float unit : {0.05f, 0.07f, 0.0f}) {  // 0.1 * 0.5, another, none
     QuantisedGraph b;
     const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}), 0.1f, 3);
-    const ValueId bias = b.Add("DequantizeLinear", {b.Const(Tensor::Of<int32_t>({2}, {1, 2})),
-                                                    b.Const(Tensor::Scalar(unit))});
+    const ValueId bias = unit == 0
+                             ? b.Weights({2})
+                             : b.Add("DequantizeLinear", {b.Const(Tensor::Of<int32_t>({2}, {1, 2})),
+                                                          b.Const(Tensor::Scalar(unit))});
     const ValueId y = b.Quantize(b.Conv(x, {0.5f}, bias), 0.2f, 5);
-    EXPECT_EQ(Optimised(b.Finish({y})).count("QLinearConv"), unit == 0.05f ? 1u : 0u);
+    const auto g = b.Finish({y});
+    EXPECT_EQ(After(*g), (Counts{{"CodeConv", 1}})) << unit;
+    EXPECT_EQ(g->value(ConvOf(*g).inputs[kBias]).type.dtype,
+              unit == 0.05f ? DType::kI32 : DType::kF32);
   }
+}
+
+// Signed codes around zero, as some tools write them: the activation cannot be the codes' limit.
+TEST(QuantisedTest, AnActivationBeforeTheRoundingIsTakenIn) {
+  for (const char* op : {"Relu", "Sigmoid", "HardSwish", "LeakyRelu"}) {
+    QuantisedGraph b;
+    const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}, DType::kI8), 0.1f, 0, DType::kI8);
+    const ValueId y = b.Quantize(b.Add(op, {b.Conv(x, {0.5f})}), 0.2f, 0, DType::kI8);
+    EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"CodeConv", 1}})) << op;
+  }
+  QuantisedGraph c;
+  const ValueId x = c.Dequantize(c.Codes({1, 3, 4, 4}), 0.1f, 3);
+  const ValueId y =
+      c.Quantize(c.Add("Clip", {c.Conv(x, {0.5f}), c.Scalar(0), c.Scalar(6)}), 0.1f, 7);
+  const auto g = c.Finish({y});
+  EXPECT_EQ(After(*g), (Counts{{"CodeConv", 1}}));
+  EXPECT_EQ(StoreOf(*g).act_b, 6);
+}
+
+// Residual blocks: with the convolution rounded before the sum, or not.
+TEST(QuantisedTest, ResidualSumsAreTakenIn) {
+  for (const bool rounded : {false, true}) {
+    QuantisedGraph b;
+    const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}), 0.1f, 3),
+                  r = b.Dequantize(b.Codes({1, 2, 4, 4}), 0.3f, 9);
+    ValueId conv = b.Conv(x, {0.5f});
+    if (rounded) conv = b.Dequantize(b.Quantize(conv, 0.4f, 11), 0.4f, 11);
+    const ValueId y = b.Quantize(b.Add("Relu", {b.Add("Add", {r, conv})}), 0.2f, 5);
+    const auto g = b.Finish({y});
+    EXPECT_EQ(After(*g), (Counts{{"CodeConv", 1}}));
+    EXPECT_EQ(StoreOf(*g).mid_scale, rounded ? 0.4f : 0);
+    EXPECT_EQ(StoreOf(*g).mid_zero, rounded ? 11 : 0);
+    EXPECT_EQ(StoreOf(*g).residual_scale, 0.3f);
+    EXPECT_EQ(StoreOf(*g).residual_zero, 9);
+    EXPECT_EQ(StoreOf(*g).activation, int64_t(Activation::kRelu));
+    EXPECT_EQ(StoreOf(*g).y_zero, 5);
+  }
+}
+
+// SiLU as quantisers write it: every step between codes. Together it is a function of one code.
+TEST(QuantisedTest, FunctionsOfOneCodeAreTables) {
+  QuantisedGraph b;
+  const ValueId codes = b.Codes({1, 3, 4, 4});
+  const ValueId x = b.Dequantize(codes, 0.05f, 128);
+  const ValueId gate =
+      b.Dequantize(b.Quantize(b.Add("Sigmoid", {x}), 1 / 256.0f, 0), 1 / 256.0f, 0);
+  const ValueId y = b.Quantize(b.Add("Mul", {x, gate}), 0.04f, 7);
+  const auto g = b.Finish({y});
+  EXPECT_EQ(After(*g), (Counts{{"CodeTable", 1}}));
+  const Node& table = g->node(g->value(g->outputs()[0]).producer);
+  const Tensor& t = g->value(table.inputs[1]).constant;
+  for (int i = 0; i < 256; ++i) {
+    const double v = 0.05 * (i - 128),
+                 s = std::min(255.0, std::nearbyint(256 / (1 + std::exp(-v))));
+    EXPECT_NEAR(t.as<uint8_t>()[i], std::nearbyint(v * s / 256 / 0.04) + 7, 1) << i;
+  }
+  QuantisedGraph c;  // after a convolution it is the convolution's
+  const ValueId z = c.Dequantize(c.Codes({1, 3, 4, 4}), 0.1f, 3);
+  const ValueId q = c.Dequantize(c.Quantize(c.Conv(z, {0.5f}), 0.05f, 99), 0.05f, 99);
+  const ValueId out = c.Quantize(c.Add("Mul", {q, c.Add("Sigmoid", {q})}), 0.04f, 7);
+  EXPECT_EQ(Optimised(c.Finish({out})), (Counts{{"CodeConv", 1}}));
+}
+
+TEST(QuantisedTest, ALimitAfterASumOfCodesIsATable) {
+  QuantisedGraph b;
+  const ValueId x = b.Dequantize(b.Codes({1, 3}, DType::kI8), 0.1f, 0, DType::kI8),
+                z = b.Dequantize(b.Codes({1, 3}, DType::kI8), 0.3f, 0, DType::kI8);
+  const ValueId y = b.Quantize(b.Add("Relu", {b.Add("Add", {x, z})}), 0.2f, 0, DType::kI8);
+  EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"CodeTable", 1}, {"QLinearAdd", 1}}));
+}
+
+TEST(QuantisedTest, PartsOfAConcatAreRecoded) {
+  QuantisedGraph b;
+  const ValueId x = b.Dequantize(b.Codes({1, 3}), 0.1f, 3),
+                z = b.Dequantize(b.Codes({1, 3}), 0.3f, 9);
+  const ValueId y = b.Quantize(b.Add("Concat", {x, z}, {{"axis", int64_t{1}}}), 0.3f, 9);
+  EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"CodeTable", 1}, {"Concat", 1}}));
+}
+
+TEST(QuantisedTest, CodesAreRoundedBeforeTheyAreMoved) {
+  QuantisedGraph b;
+  const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}), 0.1f, 3);
+  const ValueId moved =
+      b.Add("Transpose", {b.Conv(x, {0.5f})}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}});
+  const auto g = b.Finish({b.Quantize(moved, 0.2f, 5)});
+  EXPECT_EQ(After(*g), (Counts{{"CodeConv", 1}, {"Transpose", 1}}));
+  EXPECT_EQ(StoreOf(*g).y_scale, 0.2f);
+}
+
+// Dynamic quantisation: Cast(ConvInteger) * (x_scale * w_scale) + bias.
+TEST(QuantisedTest, IntegerProductsTakeTheirScaleAndBiasIn) {
+  QuantisedGraph b;
+  const ValueId x = b.Input({1, 3, 4, 4});
+  Node& dynamic = b.graph().AddNode(OpNamed("DynamicQuantizeLinear"),
+                                    AttrsWith(OpNamed("DynamicQuantizeLinear"), {}), {x},
+                                    std::vector<std::string>{"q", "scale", "zero"}, "dynamic");
+  ASSERT_TRUE(InferNode(b.graph(), dynamic).has_value());
+  const std::vector<ValueId> q = dynamic.outputs;
+  const ValueId conv = b.Add("ConvInteger", {q[0], b.ConstCodes({2, 3, 1, 1}), q[2]});
+  const ValueId cast = b.Add("Cast", {conv}, {{"to", DType::kF32}});
+  const ValueId scaled = b.Add("Mul", {cast, b.Add("Mul", {q[1], b.Scalar(0.5f)})});
+  const ValueId y = b.Add("Add", {scaled, b.Weights({1, 2, 1, 1})});
+  EXPECT_EQ(Optimised(b.Finish({y})),
+            (Counts{{"CodeConv", 1}, {"DynamicQuantizeLinear", 1}, {"Mul", 1}}));
+}
+
+TEST(QuantisedTest, TransposedKeysAreTheProductsBusiness) {
+  QuantisedGraph b;
+  const ValueId q = b.Dequantize(b.Codes({2, 3, 5, 8}), 0.1f, 3),
+                k = b.Dequantize(b.Codes({2, 3, 5, 8}), 0.1f, 3);
+  const ValueId t = b.Add("Transpose", {k}, {{"perm", std::vector<int64_t>{0, 1, 3, 2}}});
+  EXPECT_EQ(Optimised(b.Finish({b.Add("MatMul", {q, t})})), (Counts{{"CodeMatMul", 1}}));
 }
 
 TEST(QuantisedTest, SumsKeepWhatOthersRead) {
@@ -75,8 +214,7 @@ TEST(QuantisedTest, PoolsAndProducts) {
             (Counts{{"QLinearAveragePool", 1},
                     {"QLinearSoftmax", 1},
                     {"QLinearGlobalAveragePool", 1},
-                    {"QLinearMatMul", 1},
-                    {"QGemm", 1}}));
+                    {"CodeMatMul", 2}}));
 }
 
 TEST(QuantisedTest, LimitsThatCodesHaveAnyway) {
@@ -100,7 +238,7 @@ TEST(QuantisedTest, CodesAreMovedInPlaceOfNumbers) {
   EXPECT_EQ(Optimised(b.Finish({y})), (Counts{{"Transpose", 1}}));
   QuantisedGraph c;  // other codes come out
   const ValueId z = c.Quantize(c.Dequantize(c.Codes({2, 3}), 0.1f, 4), 0.2f, 4);
-  EXPECT_EQ(Optimised(c.Finish({z})), (Counts{{"DequantizeLinear", 1}, {"QuantizeLinear", 1}}));
+  EXPECT_EQ(Optimised(c.Finish({z})), (Counts{{"CodeTable", 1}}));
 }
 
 TEST(QuantisedTest, SixteenBitsStayFloats) {
@@ -117,7 +255,9 @@ TEST(QuantisedTest, AResultThatOthersReadStaysAFloat) {
   const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}), 0.1f, 3);
   const ValueId conv = b.Conv(x, {0.5f});
   const ValueId y = b.Quantize(conv, 0.2f, 5);
-  EXPECT_EQ(Optimised(b.Finish({y, conv})).count("QLinearConv"), 0u);
+  const auto g = b.Finish({y, conv});
+  EXPECT_EQ(After(*g), (Counts{{"CodeConv", 1}, {"QuantizeLinear", 1}}));
+  EXPECT_EQ(StoreOf(*g).y_scale, 0);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ namespace dunlin {
 std::vector<OpDef> QuantizeOps();     // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
 std::vector<OpDef> QuantMatMulOps();  // MatMulInteger, QLinearMatMul, QGemm
 std::vector<OpDef> QuantConvOps();    // ConvInteger, QLinearConv
+std::vector<OpDef> CodeTableOps();    // dunlin.CodeTable
 std::vector<OpDef> QLinearOps();      // com.microsoft QLinearAdd, QLinearSoftmax and their like
 std::vector<OpDef> BlockWeightOps();  // MatMulNBits, MatMulBnb4
 std::vector<OpDef> GatherBlockOps();  // GatherBlockQuantized

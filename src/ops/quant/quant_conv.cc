@@ -162,10 +162,9 @@ struct CodeConv {
     const int64_t outputs = ctx.in(kW).dims[0];
     TRY(CheckEpilogue(kName, ctx, kInputs, outputs, 1));
     const EpilogueReference epilogue(ctx, kInputs, a.store, outputs, ctx.out(0).dtype);
-    return Convolve(
-        kName, a, ctx.in(kX), ctx.in(kW), TRY(ZeroPoints(kName, ctx, kXZero)),
-        TRY(ZeroPoints(kName, ctx, kWZero)),
-        [&](int64_t i, int64_t m, int32_t sum) { epilogue.Store(ctx, i, 0, m, sum); });
+    return Convolve(kName, a, ctx.in(kX), ctx.in(kW), TRY(ZeroPoints(kName, ctx, kXZero)),
+                    TRY(ZeroPoints(kName, ctx, kWZero)),
+                    [&](int64_t i, int64_t m, int32_t sum) { epilogue.Store(ctx, i, 0, m, sum); });
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerCodeConv(a, kInputs, a.store, ctx);

@@ -76,101 +76,133 @@ class CodeConvKernel final : public Kernel {
     return p;
   }
 
+  // A product of the input's pixels as they lie.
+  bool pointwise() const {
+    if (shape.group != 1) return false;
+    for (const ConvAxis& a : geometry.axis)
+      if (a.kernel != 1 || a.stride != 1 || a.pad != 0 || a.in != a.out) return false;
+    return true;
+  }
+  // Columns that an item has, in panels.
+  int64_t wide() const { return std::max<int64_t>(1, kSumColumns / panels.width); }
+  int64_t column_items() const { return (panels.count + wide() - 1) / wide(); }
+
   Status Run(RunContext& ctx) const override {
     auto* const x = static_cast<int16_t*>(ctx.scratch());
-    Widen(ctx, x);
-    const CodeEpilogue e =
+    const Input input{ctx.in(in.a), in.a_zero >= 0 && ctx.has(in.a_zero)
+                                        ? CodeAt(ctx.in(in.a_zero).dtype, ctx.in(in.a_zero).data, 0)
+                                        : 0};
+    const PreparedEpilogue p =
         PrepareEpilogue(ctx, in, store, shape.outputs, ctx.out(0).dtype,
-                        static_cast<std::byte*>(ctx.scratch()) + epilogue_at())
-            .e;
-    depthwise() ? Depthwise(ctx, x, e) : Multiply(ctx, x, e);
+                        static_cast<std::byte*>(ctx.scratch()) + epilogue_at());
+    const bool widen_rows = pointwise() && column_items() == 1;
+    if (!widen_rows) Widen(ctx, input, x);
+    const Rows y(ctx, in, p, shape.outputs);
+    depthwise() ? Depthwise(ctx, x, y) : Multiply(ctx, input, widen_rows, x, y);
     return {};
   }
 
  private:
-  void Widen(RunContext& ctx, int16_t* to) const {
-    const TensorView& x = ctx.in(in.a);
-    const int32_t zero = in.a_zero >= 0 && ctx.has(in.a_zero)
-                             ? CodeAt(ctx.in(in.a_zero).dtype, ctx.in(in.a_zero).data, 0)
-                             : 0;
-    const int64_t plane = geometry.in_pixels(), codes = pixel_codes();
+  struct Input {
+    const TensorView& codes;
+    int32_t zero;
+  };
+
+  void Widen(RunContext& ctx, const Input& x, int16_t* to) const {
+    const int64_t plane = geometry.in_pixels();
     // Blocks of pixels of one image, small enough that what is written stays in the cache.
-    const int64_t block = std::max<int64_t>(1, 8192 / codes);
+    const int64_t block = std::max<int64_t>(1, 8192 / pixel_codes());
     const int64_t blocks = (plane + block - 1) / block;
     ctx.ParallelFor(shape.batch * blocks, 8, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t image = i / blocks, first = i % blocks * block;
-        WidenBlock(x, image, first, std::min(block, plane - first), zero,
-                   to + (image * plane + first) * codes);
+        const int64_t first = i % blocks * block;
+        WidenBlock(x, i / blocks, first, std::min(block, plane - first), to);
       }
     });
   }
-  void WidenBlock(const TensorView& x, int64_t image, int64_t first, int64_t count, int32_t zero,
-                  int16_t* to) const {
+  // Pixels [first, first + count) of an image to their place in `to`.
+  void WidenBlock(const Input& x, int64_t image, int64_t first, int64_t count, int16_t* to) const {
     const int64_t plane = geometry.in_pixels(), codes = pixel_codes(), k = group_channels();
-    const int64_t per_group = codes / shape.group;
-    if (x_last) {
-      for (int64_t p = 0; p < count; ++p)
-        for (int64_t g = 0; g < shape.group; ++g) {
-          if (depthwise()) {  // all groups at once
-            WidenCodes(x.dtype, x.data, (image * plane + first + p) * shape.channels, 1, zero,
-                       shape.channels, to + p * codes);
-            break;
-          }
-          WidenCodes(x.dtype, x.data, (image * plane + first + p) * shape.channels + g * k, 1, zero,
-                     k, to + p * codes + g * per_group);
-        }
+    const int64_t per_group = codes / shape.group, c = shape.channels;
+    const auto* bytes = static_cast<const uint8_t*>(x.codes.data);
+    to += (image * plane + first) * codes;
+    const bool even = per_group == k || depthwise();
+    if (!x_last) {
+      if (even) {
+        WidenPlanes(x.codes.dtype, bytes + image * c * plane + first, plane, c, x.zero, count, to,
+                    codes);
+        return;
+      }
+      for (int64_t g = 0; g < shape.group; ++g)
+        WidenPlanes(x.codes.dtype, bytes + (image * c + g * k) * plane + first, plane, k, x.zero,
+                    count, to + g * per_group, codes);
+    } else if (even) {
+      WidenCodes(x.codes.dtype, bytes + (image * plane + first) * c, x.zero, count * c, to);
+      return;
     } else {
-      for (int64_t c = 0; c < shape.channels; ++c)
-        WidenCodes(x.dtype, x.data, (image * shape.channels + c) * plane + first, 1, zero, count,
-                   to + c / k * per_group + c % k, codes);
-    }
-    if (per_group != k)
       for (int64_t p = 0; p < count; ++p)
-        for (int64_t g = 0; g < shape.group; ++g) to[p * codes + g * per_group + k] = 0;
+        for (int64_t g = 0; g < shape.group; ++g)
+          WidenCodes(x.codes.dtype, bytes + (image * plane + first + p) * c + g * k, x.zero, k,
+                     to + p * codes + g * per_group);
+    }
+    for (int64_t p = 0; p < count; ++p)
+      for (int64_t g = 0; g < shape.group; ++g) to[p * codes + g * per_group + k] = 0;
   }
 
-  // The pixel under each tap [t_begin, t_end) of output pixels [m_begin, m_begin + m).
-  void FillRows(const int16_t* x, int64_t m_begin, int64_t m, int64_t t_begin, int64_t t_end,
+  // Where an output pixel's window begins.
+  struct Corner {
+    int64_t image, z, y, x;
+  };
+  // Of output pixels from `first` on.
+  void FillCorners(int64_t first, int64_t count, Corner* to) const {
+    const ConvAxis *d = &geometry.axis[0], *h = &geometry.axis[1], *w = &geometry.axis[2];
+    int64_t ow = first % w->out, rest = first / w->out, oh = rest % h->out;
+    rest /= h->out;
+    int64_t od = rest % d->out, image = rest / d->out;
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = {image, od * d->stride - d->pad, oh * h->stride - h->pad, ow * w->stride - w->pad};
+      if (++ow < w->out) continue;
+      ow = 0;
+      if (++oh < h->out) continue;
+      oh = 0;
+      if (++od < d->out) continue;
+      od = 0;
+      ++image;
+    }
+  }
+  // The pixel under each tap [t_begin, t_end) of the windows at `corners`.
+  void FillRows(const int16_t* x, const Corner* corners, int64_t m, int64_t t_begin, int64_t t_end,
                 const int16_t** rows, int64_t row_stride) const {
     const ConvAxis *d = &geometry.axis[0], *h = &geometry.axis[1], *w = &geometry.axis[2];
     const int64_t plane = geometry.in_pixels(), codes = pixel_codes();
-    for (int64_t i = 0; i < m; ++i) {
-      int64_t at = m_begin + i;
-      const int64_t ow = at % w->out;
-      at /= w->out;
-      const int64_t oh = at % h->out;
-      at /= h->out;
-      const int64_t od = at % d->out, image = at / d->out;
-      for (int64_t t = t_begin; t < t_end; ++t) {
-        const int64_t x_at = ow * w->stride - w->pad + t % w->kernel * w->dilation;
-        const int64_t y_at = oh * h->stride - h->pad + t / w->kernel % h->kernel * h->dilation;
-        const int64_t z_at = od * d->stride - d->pad + t / w->kernel / h->kernel * d->dilation;
-        const bool inside =
-            x_at >= 0 && x_at < w->in && y_at >= 0 && y_at < h->in && z_at >= 0 && z_at < d->in;
-        rows[(t - t_begin) * row_stride + i] =
-            inside ? x + (image * plane + (z_at * h->in + y_at) * w->in + x_at) * codes
-                   : zeros.as<int16_t>();
+    for (int64_t t = t_begin; t < t_end; ++t, rows += row_stride) {
+      const int64_t dx = t % w->kernel * w->dilation, dy = t / w->kernel % h->kernel * h->dilation,
+                    dz = t / w->kernel / h->kernel * d->dilation;
+      for (int64_t i = 0; i < m; ++i) {
+        const int64_t px = corners[i].x + dx, py = corners[i].y + dy, pz = corners[i].z + dz;
+        const bool inside = uint64_t(px) < uint64_t(w->in) && uint64_t(py) < uint64_t(h->in) &&
+                            uint64_t(pz) < uint64_t(d->in);
+        rows[i] = inside ? x + (corners[i].image * plane + (pz * h->in + py) * w->in + px) * codes
+                         : zeros.as<int16_t>();
       }
     }
   }
 
-  void Multiply(RunContext& ctx, const int16_t* x, const CodeEpilogue& e) const {
-    const Rows y(ctx, in, e, shape.outputs);
-    const int64_t taps = geometry.taps();
-    const int64_t m = shape.batch * geometry.out_pixels();
-    const int64_t wide = std::max<int64_t>(1, kSumColumns / panels.width);
-    const int64_t column_items = (panels.count + wide - 1) / wide;
-    const int64_t items = (m + kSumRows - 1) / kSumRows * column_items * shape.group;
-    const int64_t work = kSumRows * wide * panels.width * taps * 2 * pairs();
+  void Multiply(RunContext& ctx, const Input& input, bool widen_rows, int16_t* x,
+                const Rows& y) const {
+    const int64_t taps = geometry.taps(), m = shape.batch * geometry.out_pixels();
+    const int64_t items = (m + kSumRows - 1) / kSumRows * column_items() * shape.group;
+    const int64_t work = kSumRows * wide() * panels.width * taps * 2 * pairs();
     const int64_t group_codes = panels.packed_codes(taps * pairs());
     ctx.ParallelFor(
         items, std::max<int64_t>(1, kLeastSumWork / work), [&](int64_t begin, int64_t end) {
-          int32_t sums[kSumRows * kSumColumns];
+          alignas(64) int32_t sums[kSumRows * kSumColumns];
           const int16_t* rows[kSumRows * kTapsAtOnce];
+          Corner corners[kSumRows];
           for (int64_t i = begin; i < end; ++i) {
-            const int64_t column = i % column_items * wide, group = i / column_items % shape.group;
-            const int64_t row = i / column_items / shape.group * kSumRows;
+            const int64_t column = i % column_items() * wide(),
+                          group = i / column_items() % shape.group;
+            const int64_t row = i / column_items() / shape.group * kSumRows;
             CodeProductArgs g;
             g.m = std::min(kSumRows, m - row);
             g.rows = rows;
@@ -180,42 +212,55 @@ class CodeConvKernel final : public Kernel {
             g.packed_pairs = taps * pairs();
             g.c = sums;
             g.c_stride = kSumColumns;
+            if (widen_rows) WidenPixels(input, row, g.m, x);
+            if (pointwise())
+              for (int64_t r = 0; r < g.m; ++r) rows[r] = x + (row + r) * pixel_codes();
+            else
+              FillCorners(row, g.m, corners);
             for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
               g.taps = std::min(kTapsAtOnce, taps - t);
               g.first_pair = t * pairs();
               g.accumulate = t > 0;
-              FillRows(x + group * 2 * pairs(), row, g.m, t, t + g.taps, rows, kSumRows);
-              CodeProduct(panels, g, column, std::min(column + wide, panels.count));
+              if (!pointwise())
+                FillRows(x + group * 2 * pairs(), corners, g.m, t, t + g.taps, rows, kSumRows);
+              CodeProduct(panels, g, column, std::min(column + wide(), panels.count));
             }
-            const int64_t first = group * group_outputs() + column * panels.width;
-            const int64_t n =
-                std::min(wide * panels.width, group_outputs() - column * panels.width);
-            for (int64_t r = 0; r < g.m; ++r)
-              StoreSums(e, sums + r * kSumColumns, 1, first, n, y.residual(row + r, first),
-                        y.at(row + r, first));
+            y.Store(sums, kSumColumns, row, g.m, group * group_outputs() + column * panels.width,
+                    std::min(wide() * panels.width, group_outputs() - column * panels.width));
           }
         });
   }
+  // Pixels of the whole batch, which may be of two images.
+  void WidenPixels(const Input& input, int64_t first, int64_t count, int16_t* to) const {
+    const int64_t plane = geometry.in_pixels();
+    for (int64_t at = first; at < first + count;) {
+      const int64_t image = at / plane, n = std::min(first + count, (image + 1) * plane) - at;
+      WidenBlock(input, image, at - image * plane, n, to);
+      at += n;
+    }
+  }
 
-  void Depthwise(RunContext& ctx, const int16_t* x, const CodeEpilogue& e) const {
-    const Rows y(ctx, in, e, shape.outputs);
+  void Depthwise(RunContext& ctx, const int16_t* x, const Rows& y) const {
     const int64_t taps = geometry.taps(), c = shape.channels;
     const int64_t m = shape.batch * geometry.out_pixels();
     ctx.ParallelFor(
         m, std::max<int64_t>(1, kLeastSumWork / 4 / (taps * c)), [&](int64_t begin, int64_t end) {
-          int32_t sums[kChannelsAtOnce];
+          alignas(64) int32_t sums[kChannelsAtOnce];
           const int16_t* rows[kTapsAtOnce];
-          for (int64_t i = begin; i < end; ++i)
+          Corner corner;
+          for (int64_t i = begin; i < end; ++i) {
+            FillCorners(i, 1, &corner);
             for (int64_t first = 0; first < c; first += kChannelsAtOnce) {
               const int64_t n = std::min(kChannelsAtOnce, c - first);
               std::fill_n(sums, n, 0);
               for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
                 const int64_t some = std::min(kTapsAtOnce, taps - t);
-                FillRows(x + first, i, 1, t, t + some, rows, 1);
+                FillRows(x + first, &corner, 1, t, t + some, rows, 1);
                 CodeDepthwise(rows, some, packed.as<int16_t>() + t * c + first, c, n, sums);
               }
-              StoreSums(e, sums, 1, first, n, y.residual(i, first), y.at(i, first));
+              y.Store(sums, kChannelsAtOnce, i, 1, first, n);
             }
+          }
         });
   }
 };

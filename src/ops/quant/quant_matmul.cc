@@ -271,14 +271,13 @@ struct QGemm {
       });
     std::vector<int8_t> a_copy, b_copy;
     const auto each = [&](const auto& store) -> Status {
-      return Multiply(kName, Plain(ctx.in(0), a.transA != 0, a_copy),
-                      Plain(ctx.in(3), a.transB != 0, b_copy),
-                      TRY(ZeroPoints(kName, ctx, 2)), TRY(ZeroPoints(kName, ctx, 5)),
-                      [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t c) {
-                        const float scale =
-                            a.alpha * a_scale[0] * PerChannel(b_scale, c) / y_scale[0];
-                        store(i, float(WrapAdd(sum, wide[size_t(i)])) * scale);
-                      });
+      return Multiply(
+          kName, Plain(ctx.in(0), a.transA != 0, a_copy), Plain(ctx.in(3), a.transB != 0, b_copy),
+          TRY(ZeroPoints(kName, ctx, 2)), TRY(ZeroPoints(kName, ctx, 5)),
+          [&](int64_t i, int32_t sum, int64_t, int64_t, int64_t, int64_t c) {
+            const float scale = a.alpha * a_scale[0] * PerChannel(b_scale, c) / y_scale[0];
+            store(i, float(WrapAdd(sum, wide[size_t(i)])) * scale);
+          });
     };
     if (!codes) {
       float* y = ctx.out(0).mut<float>();
@@ -345,11 +344,11 @@ struct CodeMatMul {
     const int64_t rows = p.k == 0 ? 1 : CountOf(x.dims) / p.k;
     TRY(CheckEpilogue(kName, ctx, Inputs(a), p.n, rows));
     const EpilogueReference epilogue(ctx, Inputs(a), a.store, p.n, ctx.out(0).dtype);
-    return Multiply(
-        kName, x, w, TRY(ZeroPoints(kName, ctx, kXZero)), TRY(ZeroPoints(kName, ctx, kWZero)),
-        [&](int64_t i, int32_t sum, int64_t ma, int64_t r, int64_t, int64_t c) {
-          epilogue.Store(ctx, i, ma * p.m + r, c, sum);
-        });
+    return Multiply(kName, x, w, TRY(ZeroPoints(kName, ctx, kXZero)),
+                    TRY(ZeroPoints(kName, ctx, kWZero)),
+                    [&](int64_t i, int32_t sum, int64_t ma, int64_t r, int64_t, int64_t c) {
+                      epilogue.Store(ctx, i, ma * p.m + r, c, sum);
+                    });
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerCodeMatMul(Inputs(a), a.store, ctx);

@@ -106,43 +106,40 @@ class CodeMatMulKernel final : public Kernel {
   }
   void Multiply(RunContext& ctx, const int16_t* a, const int16_t* b,
                 const PreparedEpilogue& p) const {
-    const Rows y(ctx, in, p.e, shape.n);
+    const Rows y(ctx, in, p, shape.n);
     const int64_t stride = 2 * pairs();
     const int64_t wide = std::max<int64_t>(1, kSumColumns / panels.width);  // panels of an item
     const int64_t row_items = (shape.m + kSumRows - 1) / kSumRows,
                   column_items = (panels.count + wide - 1) / wide;
     const int64_t work = kSumRows * wide * panels.width * shape.k;
     ForEachRow(batch, 0, batch.rows(), [&](int64_t out, const std::array<int64_t, 2>& at) {
-      ctx.ParallelFor(
-          batch.cols() * row_items * column_items,
-          std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
-          [&](int64_t begin, int64_t end) {
-            int32_t sums[kSumRows * kSumColumns];
-            const int16_t* rows[kSumRows];
-            for (int64_t i = begin; i < end; ++i) {
-              const int64_t column = i % column_items * wide, matrix = i / column_items / row_items,
-                            row = i / column_items % row_items * kSumRows;
-              const int64_t ma = at[0] + matrix * batch.strides[0].back(),
-                            mb = at[1] + matrix * batch.strides[1].back();
-              CodeProductArgs g;
-              g.m = std::min(kSumRows, shape.m - row);
-              for (int64_t r = 0; r < g.m; ++r) rows[r] = a + (ma * shape.m + row + r) * stride;
-              g.rows = rows;
-              g.pairs = g.packed_pairs = pairs();
-              g.packed = b + mb * panels.packed_codes(pairs());
-              g.c = sums;
-              g.c_stride = kSumColumns;
-              CodeProduct(panels, g, column, std::min(column + wide, panels.count));
-              const int64_t first = column * panels.width,
-                            n = std::min(wide * panels.width, shape.n - first);
-              for (int64_t r = 0; r < g.m; ++r) {
-                const int64_t of_y = (out + matrix) * shape.m + row + r;
-                StoreSums(p.e, sums + r * kSumColumns,
-                          p.row_scales == nullptr ? 1 : p.row_scales[ma * shape.m + row + r], first,
-                          n, y.residual(of_y, first), y.at(of_y, first));
-              }
-            }
-          });
+      ctx.ParallelFor(batch.cols() * row_items * column_items,
+                      std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
+                      [&](int64_t begin, int64_t end) {
+                        int32_t sums[kSumRows * kSumColumns];
+                        const int16_t* rows[kSumRows];
+                        for (int64_t i = begin; i < end; ++i) {
+                          const int64_t column = i % column_items * wide,
+                                        matrix = i / column_items / row_items,
+                                        row = i / column_items % row_items * kSumRows;
+                          const int64_t ma = at[0] + matrix * batch.strides[0].back(),
+                                        mb = at[1] + matrix * batch.strides[1].back();
+                          CodeProductArgs g;
+                          g.m = std::min(kSumRows, shape.m - row);
+                          for (int64_t r = 0; r < g.m; ++r)
+                            rows[r] = a + (ma * shape.m + row + r) * stride;
+                          g.rows = rows;
+                          g.pairs = g.packed_pairs = pairs();
+                          g.packed = b + mb * panels.packed_codes(pairs());
+                          g.c = sums;
+                          g.c_stride = kSumColumns;
+                          CodeProduct(panels, g, column, std::min(column + wide, panels.count));
+                          const int64_t first = column * panels.width,
+                                        n = std::min(wide * panels.width, shape.n - first);
+                          y.Store(sums, kSumColumns, (out + matrix) * shape.m + row, g.m, first, n,
+                                  ma * shape.m + row);
+                        }
+                      });
     });
   }
 };

@@ -38,7 +38,7 @@ PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
   if (e.to == DType::kI32) return p;
 
   const bool codes = IsByte(e.to);
-  const float step = !codes                ? 1.0f
+  const float step = !codes                 ? 1.0f
                      : Has(ctx, in.y_scale) ? ctx.in(in.y_scale).as<float>()[0]
                      : store.y_scale != 0   ? store.y_scale
                                             : 1.0f;
@@ -129,7 +129,8 @@ Status CheckEpilogue(std::string_view name, RunContext& ctx, const ProductInputs
 Status CheckStore(std::string_view name, const CodeStoreAttrs& s) {
   TRY(ReadActivation(s.activation, s.act_a, s.act_b));
   const auto fits = [](DType t, int64_t zero) {
-    return t == DType::kU8 ? zero >= 0 && zero <= 255 : t == DType::kI8 && zero >= -128 && zero < 128;
+    return t == DType::kU8 ? zero >= 0 && zero <= 255
+                           : t == DType::kI8 && zero >= -128 && zero < 128;
   };
   for (const float scale : {s.mid_scale, s.residual_scale, s.y_scale})
     if (!(scale >= 0) || std::isinf(scale))
@@ -158,8 +159,8 @@ void EpilogueReference::Store(RunContext& ctx, int64_t i, int64_t row, int64_t c
     residual = residual_->dtype == DType::kF32
                    ? double(residual_->as<float>()[i])
                    : double(CodeAt(residual_->dtype, residual_->data, i));
-  const float v = EpilogueValue(p_.e, sum, p_.row_scales == nullptr ? 1 : p_.row_scales[row],
-                                column, residual);
+  const float v =
+      EpilogueValue(p_.e, sum, p_.row_scales == nullptr ? 1 : p_.row_scales[row], column, residual);
   if (p_.e.to == DType::kF32) {
     ctx.out(0).mut<float>()[i] = v;
     return;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/code_epilogue.h"
+#include "kernels/widen_codes.h"
 #include "ops/quant/quant.h"
 
 namespace dunlin {
@@ -15,22 +16,13 @@ inline constexpr int64_t kLeastSumWork = 1 << 18;
 
 inline bool IsByte(DType t) { return t == DType::kU8 || t == DType::kI8; }
 
-// to[i * to_step] = from[i * from_step] - zero.
-template <class Q>
-void WidenCodes(const Q* from, int64_t from_step, int32_t zero, int64_t n, int16_t* to,
-                int64_t to_step) {
-  if (from_step == 1 && to_step == 1) {
-    for (int64_t i = 0; i < n; ++i) to[i] = int16_t(int32_t(from[i]) - zero);
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) to[i * to_step] = int16_t(int32_t(from[i * from_step]) - zero);
-}
-inline void WidenCodes(DType t, const void* data, int64_t first, int64_t step, int32_t zero,
-                       int64_t n, int16_t* to, int64_t to_step = 1) {
-  if (t == DType::kU8)
-    WidenCodes(static_cast<const uint8_t*>(data) + first, step, zero, n, to, to_step);
-  else
-    WidenCodes(static_cast<const int8_t*>(data) + first, step, zero, n, to, to_step);
+// to[i] = the code at x[first + i * step] - zero.
+inline void WidenCodes(DType t, const void* x, int64_t first, int64_t step, int32_t zero, int64_t n,
+                       int16_t* to) {
+  const auto* bytes = static_cast<const uint8_t*>(x) + first;
+  if (step == 1) return WidenCodes(t, bytes, zero, n, to);
+  for (int64_t i = 0; i < n; ++i)
+    to[i] = int16_t((t == DType::kU8 ? int32_t(bytes[i * step]) : int8_t(bytes[i * step])) - zero);
 }
 inline int32_t CodeAt(DType t, const void* data, int64_t i) {
   return t == DType::kU8 ? static_cast<const uint8_t*>(data)[i]
@@ -38,7 +30,7 @@ inline int32_t CodeAt(DType t, const void* data, int64_t i) {
 }
 
 // Everything an epilogue needs but the residual's place; `columns` of the result.
-// Arrays of every column, filled up to a multiple of 16, lie in `memory` of EpilogueBytes(columns).
+// Arrays of every column, filled up to a multiple of 32, lie in `memory` of EpilogueBytes(columns).
 struct PreparedEpilogue {
   CodeEpilogue e;
   const float* row_scales = nullptr;  // of every row; nullptr: 1
@@ -46,25 +38,36 @@ struct PreparedEpilogue {
 PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
                                  const CodeStoreAttrs& store, int64_t columns, DType to,
                                  void* memory);
-inline int64_t PaddedColumns(int64_t columns) { return (columns + 15) / 16 * 16; }
+inline int64_t PaddedColumns(int64_t columns) { return (columns + 31) / 32 * 32 + 32; }
 inline size_t EpilogueBytes(int64_t columns) { return size_t(PaddedColumns(columns)) * 12; }
 
 // Places in rows of `columns` of the output and of the residual.
 class Rows {
  public:
-  Rows(RunContext& ctx, const ProductInputs& in, const CodeEpilogue& e, int64_t columns)
-      : columns_(columns), y_(static_cast<std::byte*>(ctx.out(0).data)), y_size_(Size(e.to)) {
-    if (e.residual == DType::kUndefined) return;
+  Rows(RunContext& ctx, const ProductInputs& in, const PreparedEpilogue& p, int64_t columns)
+      : p_(p), columns_(columns), y_(static_cast<std::byte*>(ctx.out(0).data)) {
+    y_size_ = Size(p.e.to);
+    if (p.e.residual == DType::kUndefined) return;
     residual_ = static_cast<const std::byte*>(ctx.in(in.residual).data);
-    residual_size_ = Size(e.residual);
+    residual_size_ = Size(p.e.residual);
   }
-  void* at(int64_t row, int64_t column) const { return y_ + (row * columns_ + column) * y_size_; }
-  const void* residual(int64_t row, int64_t column) const {
-    return residual_ == nullptr ? nullptr : residual_ + (row * columns_ + column) * residual_size_;
+  // Stores columns [first, first + n) of rows [row, row + rows); `x_row`: the row that the scales
+  // of rows count.
+  void Store(const int32_t* sums, int64_t stride, int64_t row, int64_t rows, int64_t first,
+             int64_t n, int64_t x_row = 0) const {
+    SumBlock b;
+    b.sums = sums, b.stride = stride, b.rows = rows, b.first = first, b.n = n;
+    if (p_.row_scales != nullptr) b.row_scales = p_.row_scales + x_row;
+    b.residual_stride = columns_ * residual_size_;
+    if (residual_ != nullptr) b.residual = residual_ + (row * columns_ + first) * residual_size_;
+    b.y_stride = columns_ * y_size_;
+    b.y = y_ + (row * columns_ + first) * y_size_;
+    StoreSums(p_.e, b);
   }
 
  private:
   static int64_t Size(DType t) { return DTypeBits(t) / 8; }
+  const PreparedEpilogue& p_;
   int64_t columns_;
   std::byte* y_;
   int64_t y_size_;
