@@ -72,7 +72,8 @@ Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, const CodeStoreAttrs&
 Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
                                 const CodeStoreAttrs& store, LowerContext& ctx);
 // The input in any layout, the output channels-last where there is a kernel.
-LayoutPlan CodeConvLayouts(const ProductInputs& in, const LayoutQuery& query);
+LayoutPlan CodeConvLayouts(const ConvAttrs& attrs, const ProductInputs& in,
+                           const LayoutQuery& query);
 
 // y[batch…, m, n] of a[batch…, m, k] and b[batch…, k, n]; vectors are a row on the left, a column
 // on the right.

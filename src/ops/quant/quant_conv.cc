@@ -84,8 +84,8 @@ struct ConvInteger {
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerCodeConv(a, kInputs, {}, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
-    return CodeConvLayouts(kInputs, q);
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) {
+    return CodeConvLayouts(a, kInputs, q);
   }
   static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
     return ConvMacs(a, in[0], in[1], out[0]);
@@ -132,8 +132,8 @@ struct QLinearConv {
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerCodeConv(a, kInputs, {}, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
-    return CodeConvLayouts(kInputs, q);
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) {
+    return CodeConvLayouts(a, kInputs, q);
   }
   static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
     return ConvMacs(a, in[0], in[3], out[0]);
@@ -169,8 +169,8 @@ struct CodeConv {
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerCodeConv(a, kInputs, a.store, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) {
-    return CodeConvLayouts(kInputs, q);
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) {
+    return CodeConvLayouts(a, kInputs, q);
   }
   static int64_t Macs(const Attrs& a, std::span<const Type> in, std::span<const Type> out) {
     return ConvMacs(a, in[kX], in[kW], out[0]);

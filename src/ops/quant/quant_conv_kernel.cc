@@ -3,6 +3,7 @@
 
 #include "kernels/code_product.h"
 #include "ops/quant/code_pixels.h"
+#include "ops/quant/quant_conv_kernel.h"
 #include "ops/quant/sums.h"
 
 namespace dunlin {
@@ -200,6 +201,8 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   if (CountOf(ctx.output(0).dims) == 0 || k.shape.channels == 0 ||
       !EpilogueFits(ctx, in, k.shape.outputs, 1) || !ZerosFit(in, ctx, k.shape.outputs))
     return KernelPtr();
+  if (HasDepthwiseKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
+    return LowerCodeDepthwise(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
   k.pixels = CodePixels(k.shape, CodeConvKernel::IsDepthwise(k.shape));
@@ -215,14 +218,18 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   return KernelPtr(std::move(kernel));
 }
 
-LayoutPlan CodeConvLayouts(const ProductInputs& in, const LayoutQuery& query) {
+LayoutPlan CodeConvLayouts(const ConvAttrs& attrs, const ProductInputs& in,
+                           const LayoutQuery& query) {
   LayoutPlan plan;
   plan.inputs.assign(query.inputs.size(), Layout::kRowMajor);
   plan.outputs.assign(query.outputs.size(), Layout::kRowMajor);
   if (!HasKernel(query.inputs[size_t(in.a)], query.outputs[0]) || !query.constant[size_t(in.b)])
     return plan;
-  // Widening copies the input anyway.
-  plan.inputs[size_t(in.a)] = query.current[size_t(in.a)];
+  // Widening copies the input anyway; the depth-wise kernels widen in registers.
+  const auto shape =
+      ResolveConv(attrs, query.inputs[size_t(in.a)].dims, query.inputs[size_t(in.b)].dims);
+  plan.inputs[size_t(in.a)] =
+      shape && HasDepthwiseKernel(*shape) ? Layout::kChannelsLast : query.current[size_t(in.a)];
   plan.outputs[0] = Layout::kChannelsLast;
   if (in.residual >= 0 && size_t(in.residual) < plan.inputs.size())
     plan.inputs[size_t(in.residual)] = Layout::kChannelsLast;

@@ -22,6 +22,17 @@ const T* Spread(const TensorView& t, int64_t count, T* to) {
 
 }  // namespace
 
+void SubtractZero(PreparedEpilogue& p, void* memory, int64_t columns, const int32_t* totals,
+                  int32_t zero) {
+  if (zero == 0) return;
+  auto* const codes =
+      reinterpret_cast<int32_t*>(static_cast<float*>(memory) + 2 * PaddedColumns(columns));
+  if (p.e.bias_codes == nullptr) std::fill_n(codes, PaddedColumns(columns), 0);
+  for (int64_t i = 0; i < columns; ++i)
+    codes[i] = int32_t(uint32_t(codes[i]) - uint32_t(zero) * uint32_t(totals[i]));
+  p.e.bias_codes = codes;
+}
+
 // The unit of v is a step of y's codes where what follows keeps its meaning there.
 PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
                                  const CodeStoreAttrs& store, int64_t columns, DType to,

@@ -38,6 +38,10 @@ struct PreparedEpilogue {
 PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
                                  const CodeStoreAttrs& store, int64_t columns, DType to,
                                  void* memory);
+// Of sums made of codes whose zero point was not subtracted: takes zero * totals[column] from each,
+// where totals are the sums of the column's weights. `memory`: what `p` was prepared in.
+void SubtractZero(PreparedEpilogue& p, void* memory, int64_t columns, const int32_t* totals,
+                  int32_t zero);
 inline int64_t PaddedColumns(int64_t columns) { return (columns + 31) / 32 * 32 + 32; }
 inline size_t EpilogueBytes(int64_t columns) { return size_t(PaddedColumns(columns)) * 12; }
 
