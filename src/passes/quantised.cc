@@ -139,9 +139,8 @@ class CodeFunction {
   std::optional<Tensor> Of(ValueId v) {
     root_ = v;
     if (!Explore(v, kDeepest) || source_ == ValueId::kNone) return std::nullopt;
-    auto all = Tensor::Create(g_.value(source_).type.dtype, {256});
+    auto all = AllCodes(g_.value(source_).type.dtype);
     if (!all) return std::nullopt;
-    for (int i = 0; i < 256; ++i) all->raw()[i] = std::byte(i);
     values_[source_] = *all;
     return Compute(v);
   }

@@ -1,5 +1,7 @@
 #include "ops/elementwise/lower.h"
 
+#include <numeric>
+
 namespace dunlin {
 namespace {
 
@@ -22,33 +24,6 @@ std::optional<Dims> ChannelsLastDims(const Dims& dims, size_t rank, Layout layou
   std::copy(dims.begin(), dims.end(), d.begin() + (rank - dims.size()));
   std::rotate(d.begin() + 1, d.begin() + 2, d.end());  // [N, C, spatial…] to [N, spatial…, C]
   return d;
-}
-
-// The plan of inputs 0..N-1 and output 0 in memory order; nullopt when the layouts do not go
-// together.
-template <size_t N>
-std::optional<BroadcastPlan<N>> PlanLowered(const LowerContext& ctx) {
-  const Type& y = ctx.output(0);
-  const bool last = ctx.output_layout(0) == Layout::kChannelsLast && y.dims.rank() >= 3;
-  std::array<Dims, N> dims;
-  std::array<std::span<const int64_t>, N> spans;
-  for (size_t k = 0; k < N; ++k) {
-    const Dims& own = ctx.input(int(k)).dims;
-    if (last) {
-      auto physical = ChannelsLastDims(own, y.dims.size(), ctx.input_layout(int(k)));
-      if (!physical) return std::nullopt;
-      dims[k] = std::move(*physical);
-    } else {
-      // Stored channels-last only in name: both layouts must be the same memory.
-      if (ctx.input_layout(int(k)) == Layout::kChannelsLast && own.rank() >= 3 &&
-          !SameInBothLayouts(own, own.size()))
-        return std::nullopt;
-      dims[k] = own;
-    }
-    spans[k] = dims[k];
-  }
-  if (!last) return PlanBroadcast<N>(y.dims, spans);
-  return PlanBroadcast<N>(*ChannelsLastDims(y.dims, y.dims.size(), Layout::kChannelsLast), spans);
 }
 
 // What all blocks of a plan share.
@@ -99,7 +74,9 @@ class BroadcastKernel final : public Kernel {
       : name_(name), plan_(std::move(plan)), grain_(grain), f_(f) {}
   std::string_view name() const override { return name_; }
   Status Run(RunContext& ctx) const override {
-    RunParallel(ctx, plan_, grain_, f_);
+    Operands<N> in;
+    for (size_t k = 0; k < N; ++k) in[k] = ctx.in(int(k)).data;
+    RunParallel(ctx, plan_, grain_, f_, in, ctx.out(0).data);
     return {};
   }
 
@@ -113,17 +90,40 @@ class BroadcastKernel final : public Kernel {
 }  // namespace
 
 template <size_t N>
+std::optional<BroadcastPlan<N>> PlanLowered(const LowerContext& ctx,
+                                            const std::array<int, N>& inputs) {
+  const Type& y = ctx.output(0);
+  const bool last = ctx.output_layout(0) == Layout::kChannelsLast && y.dims.rank() >= 3;
+  std::array<Dims, N> dims;
+  std::array<std::span<const int64_t>, N> spans;
+  for (size_t k = 0; k < N; ++k) {
+    const Dims& own = ctx.input(inputs[k]).dims;
+    if (last) {
+      auto physical = ChannelsLastDims(own, y.dims.size(), ctx.input_layout(inputs[k]));
+      if (!physical) return std::nullopt;
+      dims[k] = std::move(*physical);
+    } else {
+      // Stored channels-last only in name: both layouts must be the same memory.
+      if (ctx.input_layout(inputs[k]) == Layout::kChannelsLast && own.rank() >= 3 &&
+          !SameInBothLayouts(own, own.size()))
+        return std::nullopt;
+      dims[k] = own;
+    }
+    spans[k] = dims[k];
+  }
+  if (!last) return PlanBroadcast<N>(y.dims, spans);
+  return PlanBroadcast<N>(*ChannelsLastDims(y.dims, y.dims.size(), Layout::kChannelsLast), spans);
+}
+
+template <size_t N>
 void RunSerial(const BroadcastPlan<N>& plan, const BlockFn<N>& f, const Operands<N>& in,
                void* out) {
   if (plan.cols() > 0) RunRows(plan, 0, plan.rows(), f, in, out);
 }
 
 template <size_t N>
-void RunParallel(RunContext& ctx, const BroadcastPlan<N>& plan, int64_t grain,
-                 const BlockFn<N>& f) {
-  Operands<N> in;
-  for (size_t k = 0; k < N; ++k) in[k] = ctx.in(int(k)).data;
-  void* out = ctx.out(0).data;
+void RunParallel(RunContext& ctx, const BroadcastPlan<N>& plan, int64_t grain, const BlockFn<N>& f,
+                 const Operands<N>& in, void* out) {
   const int64_t cols = plan.cols(), rows = plan.rows();
   if (rows * cols <= grain) return RunSerial(plan, f, in, out);
   if (cols <= grain)
@@ -145,11 +145,17 @@ void RunParallel(RunContext& ctx, const BroadcastPlan<N>& plan, int64_t grain,
 template <size_t N>
 Result<KernelPtr> MakeBroadcastKernel(std::string_view name, const LowerContext& ctx, int64_t grain,
                                       const BlockFn<N>& f) {
-  auto plan = PlanLowered<N>(ctx);
+  std::array<int, N> inputs;
+  std::iota(inputs.begin(), inputs.end(), 0);
+  auto plan = PlanLowered(ctx, inputs);
   if (!plan) return nullptr;
   return std::make_unique<BroadcastKernel<N>>(name, std::move(*plan), grain, f);
 }
 
+template std::optional<BroadcastPlan<2>> PlanLowered(const LowerContext&,
+                                                     const std::array<int, 2>&);
+template void RunParallel(RunContext&, const BroadcastPlan<2>&, int64_t, const BlockFn<2>&,
+                          const Operands<2>&, void*);
 template void RunSerial(const BroadcastPlan<1>&, const BlockFn<1>&, const Operands<1>&, void*);
 template void RunSerial(const BroadcastPlan<2>&, const BlockFn<2>&, const Operands<2>&, void*);
 template void RunSerial(const BroadcastPlan<3>&, const BlockFn<3>&, const Operands<3>&, void*);

@@ -60,7 +60,14 @@ class BlockFn {
 template <size_t N>
 void RunSerial(const BroadcastPlan<N>& plan, const BlockFn<N>& f, const Operands<N>& in, void* out);
 template <size_t N>
-void RunParallel(RunContext& ctx, const BroadcastPlan<N>& plan, int64_t grain, const BlockFn<N>& f);
+void RunParallel(RunContext& ctx, const BroadcastPlan<N>& plan, int64_t grain, const BlockFn<N>& f,
+                 const Operands<N>& in, void* out);
+
+// The plan of these inputs and output 0 in memory order; nullopt when the layouts do not go
+// together.
+template <size_t N>
+std::optional<BroadcastPlan<N>> PlanLowered(const LowerContext& ctx,
+                                            const std::array<int, N>& inputs);
 
 // The reference's way: works the broadcasting out and runs f on inputs 0..N-1 and output 0,
 // row-major.

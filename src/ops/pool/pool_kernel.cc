@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "kernels/codes.h"
+#include "ops/pool/code_windows.h"
+
 namespace dunlin {
 namespace {
 
@@ -32,6 +35,30 @@ class PoolKernel final : public Kernel {
     ctx.ParallelFor(rows, grain, [&](int64_t begin, int64_t end) { PoolRows(a, begin, end); });
     return {};
   }
+};
+
+// Maxima of bytes.
+template <class Q>
+class CodeMaxKernel final : public Kernel {
+ public:
+  CodeMaxKernel(const Dims& x, const Window& window)
+      : batch_(x[0]), channels_(x[1]), window_(window) {}
+  bool reads_strided(int) const override { return true; }
+  bool writes_strided(int) const override { return true; }
+  std::string_view name() const override { return "codes.max_pool"; }
+  Status Run(RunContext& ctx) const override {
+    Q* const y = ctx.out(0).mut<Q>();
+    const int64_t y_step = ctx.out(0).pixel_step();
+    RunCodeWindows<Q>(ctx, window_, batch_, channels_, ctx.in(0).pixel_step(),
+                      [&](int64_t pixel, const Q* const* taps, int64_t count) {
+                        MaxCodes(taps, count, channels_, y + pixel * y_step);
+                      });
+    return {};
+  }
+
+ private:
+  int64_t batch_, channels_;
+  Window window_;
 };
 
 class GlobalPoolKernel final : public Kernel {
@@ -87,9 +114,15 @@ LayoutPlan AllRowMajor(const LayoutQuery& query) {
 Result<KernelPtr> LowerPool(Pool pool, const Window& window, const std::vector<int64_t>& counts,
                             LowerContext& ctx) {
   const Type& x = ctx.input(0);
-  if (!IsImage(x) || ctx.wants(1) || ctx.input_layout(0) != Layout::kChannelsLast ||
+  if (ctx.wants(1) || ctx.input_layout(0) != Layout::kChannelsLast ||
       ctx.output_layout(0) != Layout::kChannelsLast)
     return KernelPtr();
+  if (pool == Pool::kMax && IsCodeImage(x) && CodeWindowsFit(window)) {
+    if (x.dtype == DType::kU8)
+      return KernelPtr(std::make_unique<CodeMaxKernel<uint8_t>>(x.dims, window));
+    return KernelPtr(std::make_unique<CodeMaxKernel<int8_t>>(x.dims, window));
+  }
+  if (!IsImage(x)) return KernelPtr();
   auto k = std::make_unique<PoolKernel>();
   PoolArgs& a = k->args;
   a.pool = pool;
@@ -114,10 +147,11 @@ Result<KernelPtr> LowerPool(Pool pool, const Window& window, const std::vector<i
   return KernelPtr(std::move(k));
 }
 
-LayoutPlan PoolLayouts(const LayoutQuery& query) {
+LayoutPlan PoolLayouts(Pool pool, const LayoutQuery& query) {
   LayoutPlan plan = AllRowMajor(query);
+  const Type& x = query.inputs[0];
   const bool indices = query.outputs.size() > 1 && query.outputs[1].dtype != DType::kUndefined;
-  if (IsImage(query.inputs[0]) && !indices)
+  if ((IsImage(x) || (pool == Pool::kMax && IsCodeImage(x))) && !indices)
     plan.inputs[0] = plan.outputs[0] = Layout::kChannelsLast;
   return plan;
 }

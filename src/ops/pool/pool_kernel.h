@@ -7,11 +7,12 @@
 
 namespace dunlin {
 
-// f32 windows over channels-last images of up to three spatial axes; nullptr for everything else.
-// `counts`: by how much each window's sum is divided, row-major over one image; empty for kMax.
+// f32 windows, and of kMax u8 and i8, over channels-last images of up to three spatial axes;
+// nullptr for everything else. `counts`: by how much each window's sum is divided, row-major over
+// one image; empty for kMax.
 Result<KernelPtr> LowerPool(Pool pool, const Window& window, const std::vector<int64_t>& counts,
                             LowerContext& ctx);
-LayoutPlan PoolLayouts(const LayoutQuery& query);
+LayoutPlan PoolLayouts(Pool pool, const LayoutQuery& query);
 
 // f32 planes in any layout.
 Result<KernelPtr> LowerGlobalPool(Pool pool, LowerContext& ctx);

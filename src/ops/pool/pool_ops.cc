@@ -123,7 +123,9 @@ struct MaxPoolOp {
     const Window window = TRY(Resolve(attrs, ctx.input(0).dims));
     return LowerPool(Pool::kMax, window, {}, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return PoolLayouts(query); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return PoolLayouts(Pool::kMax, query);
+  }
 
   template <class T>
   static T Lowest() {
@@ -180,7 +182,9 @@ struct AveragePoolOp {
     });
     return LowerPool(Pool::kAverage, window, counts, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) { return PoolLayouts(query); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& query) {
+    return PoolLayouts(Pool::kAverage, query);
+  }
 
   // Elements of window o inside the padded input: a window that ceil_mode lets hang over the end
   // counts no more than that.

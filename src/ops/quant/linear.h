@@ -61,7 +61,7 @@ void ForEachScaledRun(const Granularity& g, int64_t begin, int64_t end, const F&
 Result<KernelPtr> LowerQuantize(const LinearAttrs& a, LowerContext& ctx);
 Result<KernelPtr> LowerDequantize(const LinearAttrs& a, LowerContext& ctx);
 Result<KernelPtr> LowerDynamicQuantize(LowerContext& ctx);
-LayoutPlan LinearLayouts(const LayoutQuery& query);
+LayoutPlan LinearLayouts(const LinearAttrs& a, const LayoutQuery& query);
 
 // y[i] = the code of x[i] / scale. The quotient is rounded in `precision`, or in f32.
 template <class T, class Q>

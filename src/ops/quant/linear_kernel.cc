@@ -1,4 +1,5 @@
 // Quantising and dequantising on all threads.
+#include "kernels/codes.h"
 #include "ops/elementwise/lower.h"
 #include "ops/quant/linear.h"
 
@@ -38,8 +39,14 @@ class LinearKernel final : public Kernel {
     To* y = ctx.out(0).mut<To>();
     ctx.ParallelFor(ctx.in(0).count(), kGrain, [&](int64_t begin, int64_t end) {
       ForEachScaledRun(g_, begin, end, [&](int64_t i, int64_t n, int64_t s, int64_t step) {
-        if constexpr (kIsFloat<From>)
+        if constexpr (std::is_same_v<From, float> && sizeof(To) == 1)
+          precision_ == DType::kUndefined || precision_ == DType::kF32
+              ? QuantizeF32(x + i, n, scales + s, zeros + s, step, y + i)
+              : QuantizeRun(x + i, n, scales + s, zeros + s, step, precision_, y + i);
+        else if constexpr (kIsFloat<From>)
           QuantizeRun(x + i, n, scales + s, zeros + s, step, precision_, y + i);
+        else if constexpr (sizeof(From) == 1 && std::is_same_v<To, float>)
+          DequantizeF32(x + i, n, scales + s, zeros + s, step, y + i);
         else
           DequantizeRun(x + i, n, scales + s, zeros + s, step, y + i);
       });
@@ -94,6 +101,18 @@ bool Fits(const LowerContext& ctx) {
   return !ctx.has(2) || CountOf(ctx.input(2).dims) == CountOf(scale.dims);
 }
 
+// Which scale belongs to which element, in the order in which input 0 is stored.
+Result<Granularity> StoredGranularity(std::string_view name, const LinearAttrs& a,
+                                      const LowerContext& ctx) {
+  const Dims& x = ctx.input(0).dims;
+  Granularity g = TRY(ResolveGranularity(name, a, x, ctx.input(1).dims));
+  if (ctx.input_layout(0) == Layout::kChannelsLast && g.per_axis != 0) {  // see LinearLayouts
+    g.split.outer *= g.split.inner;
+    g.split.inner = 1;
+  }
+  return g;
+}
+
 template <class Types>
 bool Has(DType t) {
   return CheckType<Types>(t, "").has_value();
@@ -105,21 +124,20 @@ class DynamicQuantizeKernel final : public Kernel {
  public:
   explicit DynamicQuantizeKernel(int64_t count) : chunks_((count + kGrain - 1) / kGrain) {}
   std::string_view name() const override { return "quantize.dynamic"; }
-  size_t scratch_bytes() const override { return size_t(chunks_) * 2 * sizeof(float); }
+  size_t scratch_bytes() const override { return size_t(chunks_) * sizeof(RangeOfF32); }
   Status Run(RunContext& ctx) const override {
     const TensorView& x = ctx.in(0);
     const float* in = x.as<float>();
     const int64_t n = x.count();
-    auto* const least = static_cast<float*>(ctx.scratch());
-    auto* const most = least + chunks_;
+    auto* const ranges = static_cast<RangeOfF32*>(ctx.scratch());
     ctx.ParallelFor(chunks_, 1, [&](int64_t begin, int64_t end) {
       for (int64_t c = begin; c < end; ++c)
-        RangeOf(in + c * kGrain, std::min(kGrain, n - c * kGrain), least[c], most[c]);
+        ranges[c] = RangeF32(in + c * kGrain, std::min(kGrain, n - c * kGrain));
     });
     float lowest = 0, highest = 0;
     for (int64_t c = 0; c < chunks_; ++c) {
-      lowest = std::min(lowest, least[c]);
-      highest = std::max(highest, most[c]);
+      lowest = std::min(lowest, ranges[c].lowest);
+      highest = std::max(highest, ranges[c].highest);
     }
     const float scale = highest == lowest ? 1 : (highest - lowest) / 255;
     const uint8_t zero = CodeOf<uint8_t>(-lowest / scale, 0);
@@ -127,7 +145,7 @@ class DynamicQuantizeKernel final : public Kernel {
     if (ctx.wants(0)) {
       uint8_t* y = ctx.out(0).mut<uint8_t>();
       ctx.ParallelFor(n, kGrain, [&](int64_t begin, int64_t end) {
-        QuantizeRun(in + begin, end - begin, &scale, &point, 0, DType::kF32, y + begin);
+        QuantizeF32(in + begin, end - begin, &scale, &point, 0, y + begin);
       });
     }
     if (ctx.wants(1)) *ctx.out(1).mut<float>() = scale;
@@ -136,23 +154,6 @@ class DynamicQuantizeKernel final : public Kernel {
   }
 
  private:
-  // In lanes, which the compiler makes vectors of.
-  static void RangeOf(const float* x, int64_t n, float& lowest, float& highest) {
-    constexpr int64_t kLanes = 16;
-    float lo[kLanes] = {}, hi[kLanes] = {};
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int64_t j = 0; j < kLanes; ++j) {
-        lo[j] = x[i + j] < lo[j] ? x[i + j] : lo[j];
-        hi[j] = x[i + j] > hi[j] ? x[i + j] : hi[j];
-      }
-    for (; i < n; ++i) {
-      lo[0] = std::min(lo[0], x[i]);
-      hi[0] = std::max(hi[0], x[i]);
-    }
-    lowest = *std::min_element(lo, lo + kLanes);
-    highest = *std::max_element(hi, hi + kLanes);
-  }
   int64_t chunks_;
 };
 
@@ -161,8 +162,7 @@ class DynamicQuantizeKernel final : public Kernel {
 Result<KernelPtr> LowerQuantize(const LinearAttrs& a, LowerContext& ctx) {
   const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
   if (!Fits(ctx) || !Has<HalfOrSingle>(from) || !Has<Codes>(to)) return KernelPtr();
-  const Granularity g =
-      TRY(ResolveGranularity("QuantizeLinear", a, ctx.input(0).dims, ctx.input(1).dims));
+  const Granularity g = TRY(StoredGranularity("QuantizeLinear", a, ctx));
   const int64_t scales = CountOf(ctx.input(1).dims);
   return LowerFor<HalfOrSingle>(from, "quantize", [&]<class T>(TypeTag<T>) {
     return LowerFor<Codes>(to, "quantize", [&]<class Q>(TypeTag<Q>) -> Result<KernelPtr> {
@@ -175,8 +175,7 @@ Result<KernelPtr> LowerDequantize(const LinearAttrs& a, LowerContext& ctx) {
   const DType from = ctx.input(0).dtype, to = ctx.output(0).dtype;
   if (!Fits(ctx) || !(IsNarrow(from) || Has<Codes>(from)) || !Has<HalfOrSingle>(to))
     return KernelPtr();
-  const Granularity g =
-      TRY(ResolveGranularity("DequantizeLinear", a, ctx.input(0).dims, ctx.input(1).dims));
+  const Granularity g = TRY(StoredGranularity("DequantizeLinear", a, ctx));
   const int64_t scales = CountOf(ctx.input(1).dims);
   if (IsNarrow(from))
     return LowerFor<HalfOrSingle>(to, "dequantize", [&]<class T>(TypeTag<T>) -> Result<KernelPtr> {
@@ -193,10 +192,21 @@ Result<KernelPtr> LowerDynamicQuantize(LowerContext& ctx) {
   return KernelPtr(std::make_unique<DynamicQuantizeKernel>(CountOf(ctx.input(0).dims)));
 }
 
-// Where all elements share a scale, the order in which they are stored does not matter.
-LayoutPlan LinearLayouts(const LayoutQuery& q) {
+namespace {
+// Whether scale and zero point are one per channel.
+bool IsPerChannel(const LinearAttrs& a, const LayoutQuery& q) {
+  const Type &x = q.inputs[0], &scale = q.inputs[1];
+  return a.block_size == 0 && scale.ranked && scale.dims.rank() == 1 && x.ranked &&
+         x.dims.rank() >= 3 && (a.axis == 1 || a.axis == 1 - x.dims.rank());
+}
+}  // namespace
+
+// Where all elements share a scale, the order in which they are stored does not matter; scales of
+// channels are found in both.
+LayoutPlan LinearLayouts(const LinearAttrs& a, const LayoutQuery& q) {
   if (IsNarrow(q.inputs[0].dtype) || IsNarrow(q.outputs[0].dtype)) return RowMajorLayouts(q);
-  for (size_t i = 1; i < q.inputs.size(); ++i)
+  const bool per_channel = q.inputs.size() > 1 && IsPerChannel(a, q);
+  for (size_t i = 1; i < q.inputs.size() && !per_channel; ++i)
     if (q.inputs[i].dtype != DType::kUndefined &&
         (!q.inputs[i].ranked || ElementCount(q.inputs[i].dims) != 1))
       return RowMajorLayouts(q);

@@ -1,4 +1,5 @@
 // com.microsoft's operators on codes: where their halves fall, and what they refuse.
+#include "ops/quant/quant.h"
 #include "ops/testing.h"
 
 namespace dunlin::testing {
@@ -83,7 +84,9 @@ TEST(QLinearPoolTest, AverageRoundsAfterTheZeroPointAndGlobalBefore) {
   average.Attr("kernel_shape", std::vector<int64_t>{1, 2});
   EXPECT_TRUE(Near((*average.Reference())[0], Tensor::Of<uint8_t>({1, 1, 1, 1}, {2})));  // 2.5
   average.ExpectInferIsTotal();
+  average.ExpectKernelMatches();
   OpTest global = Unary("QLinearGlobalAveragePool", x, 1, 1, 1);
+  global.ExpectKernelMatches();
   EXPECT_TRUE(Near((*global.Reference())[0], Tensor::Of<uint8_t>({1, 1, 1, 1}, {3})));  // 1.5, + 1
   global.ExpectInferIsTotal();
 }
@@ -117,10 +120,117 @@ TEST(QLinearSoftmaxTest, IsSoftmaxOfWhatCodesStandFor) {
   t.ExpectInferIsTotal();
   t.Attr("axis", 0);
   EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<uint8_t>({2, 2}, {0, 0, 255, 255})));
+  t.ExpectKernelMatches();
   OpTest flat =
       Unary("QLinearSoftmax", Tensor::Of<uint8_t>({1, 2, 2}, {9, 9, 9, 9}), scale, 1.0f / 256, 0);
   flat.Attr("opset", 11);
   EXPECT_TRUE(Near((*flat.Reference())[0], Tensor::Of<uint8_t>({1, 2, 2}, {64, 64, 64, 64})));
+}
+
+// ---- the kernels give what the references give, to the last code ----
+
+TEST(QLinearKernelTest, CombinesOperandsOfEveryShapeAndLayout) {
+  const std::pair<Dims, Dims> shapes[] = {{{2, 24, 5, 7}, {2, 24, 5, 7}},
+                                          {{2, 40, 5, 7}, {1, 40, 1, 1}},
+                                          {{1, 3, 4, 5}, {}},
+                                          {{2, 1, 5, 7}, {2, 33, 5, 7}},
+                                          {{40, 1, 1}, {2, 40, 3, 3}},
+                                          {{3, 1}, {1, 90}},
+                                          {{0, 4}, {0, 4}},
+                                          {{2, 3, 4, 50}, {50}}};
+  for (const char* op : {"QLinearAdd", "QLinearMul"})
+    for (const auto& [a, b] : shapes) {
+      Binary<uint8_t>(op, RandomInts<uint8_t>(a, 0, 255), 0.02f, 130,
+                      RandomInts<uint8_t>(b, 0, 255, 2), 0.031f, 7, 0.0413f, 99)
+          .ExpectKernelMatches();
+      Binary<int8_t>(op, RandomInts<int8_t>(a, -128, 127), 0.02f, -128,
+                     RandomInts<int8_t>(b, -128, 127, 2), 0.031f, 127, 0.0413f, -3)
+          .ExpectKernelMatches();
+    }
+  // Results beyond what 32 bits hold.
+  Binary<uint8_t>("QLinearAdd", RandomInts<uint8_t>({300}, 0, 255), 1e20f, 3,
+                  RandomInts<uint8_t>({300}, 0, 255, 2), 1e-20f, 7, 1e-10f, 99)
+      .ExpectKernelMatches();
+}
+
+TEST(QLinearKernelTest, PoolsOfEveryGeometry) {
+  using Ints = std::vector<int64_t>;
+  const struct {
+    Dims x;
+    Ints kernel, pads, strides;
+    int ceil;
+  } cases[] = {{{2, 40, 9, 8}, {3, 3}, {1, 1, 1, 1}, {2, 2}, 0},
+               {{1, 3, 7, 7}, {2, 3}, {0, 0, 1, 2}, {1, 2}, 1},
+               {{1, 70, 30}, {5}, {2, 2}, {1}, 0},
+               {{1, 5, 4, 5, 6}, {2, 2, 2}, {0, 0, 0, 0, 0, 0}, {2, 2, 2}, 0}};
+  for (const auto& c : cases)
+    for (const int include : {0, 1})
+      for (const int last : {0, 1}) {
+        Dims x = c.x;
+        if (last != 0) std::rotate(x.begin() + 1, x.begin() + 2, x.end());
+        OpTest t = Unary("QLinearAveragePool", RandomInts<uint8_t>(x, 0, 255), 0.02f, 0.013f, 17);
+        t.Attr("kernel_shape", c.kernel)
+            .Attr("pads", c.pads)
+            .Attr("strides", c.strides)
+            .Attr("ceil_mode", c.ceil)
+            .Attr("count_include_pad", include)
+            .Attr("channels_last", last);
+        t.ExpectKernelMatches();
+        OpTest global =
+            Unary("QLinearGlobalAveragePool", RandomInts<uint8_t>(x, 0, 255), 0.02f, 0.013f, 17);
+        global.Attr("channels_last", last).ExpectKernelMatches();
+        if (last != 0) continue;
+        for (const Tensor& codes :
+             {RandomInts<uint8_t>(x, 0, 255), RandomInts<int8_t>(x, -128, 127)}) {
+          OpTest most("MaxPool");
+          most.Attr("kernel_shape", c.kernel)
+              .Attr("pads", c.pads)
+              .Attr("strides", c.strides)
+              .Attr("ceil_mode", c.ceil)
+              .Input(codes);
+          most.ExpectKernelMatches();
+        }
+      }
+}
+
+TEST(QLinearKernelTest, SoftmaxAlongAnyAxis) {
+  for (const int axis : {0, 1, 2}) {
+    OpTest t =
+        Unary("QLinearSoftmax", RandomInts<uint8_t>({7, 300, 5}, 0, 255), 0.1f, 1.0f / 256, 0);
+    t.Attr("axis", axis).ExpectKernelMatches();
+  }
+}
+
+// ---- tables ----
+
+TEST(CodeTableTest, LooksUpTheByteOfACode) {
+  Tensor table = AllCodes(DType::kI8).value();  // entry k is k as i8
+  table.mut<int8_t>()[0xff] = 77;
+  OpTest t("CodeTable", "dunlin");
+  t.Input(Tensor::Of<int8_t>({4}, {0, 127, -128, -1})).Input(table);
+  EXPECT_TRUE(Near((*t.Reference())[0], Tensor::Of<int8_t>({4}, {0, 127, -128, 77})));
+  t.ExpectKernelMatches();
+  t.ExpectInferIsTotal();
+}
+
+TEST(CodeTableTest, GivesCodesOfTheTablesTypeInEveryLayout) {
+  const Tensor table = RandomInts<int8_t>({256}, -128, 127);
+  for (const Dims& dims : {Dims{}, Dims{1000}, Dims{2, 24, 5, 9}, Dims{0, 3}}) {
+    OpTest t("CodeTable", "dunlin");
+    t.Input(RandomInts<uint8_t>(dims, 0, 255)).Const(table);
+    EXPECT_EQ((*t.Infer())[0].dtype, DType::kI8);
+    t.ExpectKernelMatches();
+    t.ExpectInferIsTotal();
+  }
+}
+
+TEST(CodeTableTest, RefusesOtherTablesAndTypes) {
+  OpTest few("CodeTable", "dunlin");
+  few.Input(Vec<uint8_t>({1})).Input(RandomInts<uint8_t>({255}, 0, 255));
+  EXPECT_EQ(few.Infer().error().code, Code::kInvalidArgument);
+  OpTest floats("CodeTable", "dunlin");
+  floats.Input(Vec<float>({1})).Input(RandomInts<uint8_t>({256}, 0, 255));
+  EXPECT_FALSE(floats.Infer().has_value());
 }
 
 }  // namespace

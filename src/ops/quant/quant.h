@@ -59,6 +59,10 @@ auto PerChannel(const V& v, int64_t i) {
   return v[v.size() == 1 ? 0 : size_t(i)];
 }
 
+// The 256 codes of u8 or i8 in the order of the entries of dunlin.CodeTable's table: computing with
+// them what a chain of operators does to a code gives the table.
+Result<Tensor> AllCodes(DType type);
+
 // Which input of an operator is what; -1: it has none.
 struct ProductInputs {
   int a = 0, b = 1, a_scale = -1, b_scale = -1, y_scale = -1;

@@ -1,4 +1,5 @@
 // Quantised operators: meaning, granularity, saturation, and what is refused.
+#include "ops/quant/linear.h"
 #include "ops/testing.h"
 
 namespace dunlin::testing {
@@ -212,6 +213,26 @@ TEST(QuantKernelTest, QuantisesAndDequantisesInEveryGranularity) {
     d.ExpectInferIsTotal();
   }
   OpTest("DynamicQuantizeLinear").Input(x).Outputs(3).ExpectKernelMatches();
+}
+
+// A scale a channel, in both layouts: the kernel takes channels-last images as they are.
+TEST(QuantKernelTest, ScalesOfChannelsAreFoundInBothLayouts) {
+  for (const int axis : {1, -3}) {
+    const Tensor scale = RandomF32({40}, 0.5f, 2), zero = RandomInts<uint8_t>({40}, 100, 140);
+    OpTest q("QuantizeLinear");
+    q.Attr("axis", axis).Input(RandomF32({2, 40, 5, 7}, -300, 300)).Const(scale).Const(zero);
+    q.ExpectKernelMatches();
+    OpTest d("DequantizeLinear");
+    d.Attr("axis", axis).Input(RandomInts<uint8_t>({2, 40, 5, 7}, 0, 255)).Const(scale).Const(zero);
+    d.ExpectKernelMatches();
+    const Type in[] = {Type::Of(DType::kF32, {2, 40, 5, 7}), Type::Of(DType::kF32, {40}),
+                       Type::Of(DType::kU8, {40})};
+    const Type out[] = {Type::Of(DType::kU8, {2, 40, 5, 7})};
+    const Layout current[] = {Layout::kChannelsLast, Layout::kRowMajor, Layout::kRowMajor};
+    const LayoutQuery query{in, out, current, {false, true, true}};
+    EXPECT_EQ(LinearLayouts({.axis = axis}, query).outputs[0], Layout::kChannelsLast);
+    EXPECT_EQ(LinearLayouts({.axis = axis + 1}, query).outputs[0], Layout::kRowMajor);
+  }
 }
 
 TEST(QuantKernelTest, MultipliesCodesOfEveryShape) {

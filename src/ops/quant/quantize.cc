@@ -174,7 +174,7 @@ struct QuantizeLinear {
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerQuantize(a, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) { return LinearLayouts(a, q); }
 };
 
 struct DequantizeLinear {
@@ -214,7 +214,7 @@ struct DequantizeLinear {
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     return LowerDequantize(a, ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
+  static LayoutPlan Layouts(const Attrs& a, const LayoutQuery& q) { return LinearLayouts(a, q); }
 };
 
 // The range of x, widened to contain 0, mapped to 0..255.
@@ -253,7 +253,7 @@ struct DynamicQuantizeLinear {
   static Result<KernelPtr> Lower(const Attrs&, LowerContext& ctx) {
     return LowerDynamicQuantize(ctx);
   }
-  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts(q); }
+  static LayoutPlan Layouts(const Attrs&, const LayoutQuery& q) { return LinearLayouts({}, q); }
 };
 
 }  // namespace
