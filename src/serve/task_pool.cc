@@ -25,10 +25,10 @@ TaskPool::~TaskPool() {
 }
 
 void TaskPool::Post(std::function<void()> task) {
-  {
-    const std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
-  }
+  // Woken under the lock: the task may be the last that the pool's owner waits for, who then
+  // destroys it.
+  const std::lock_guard lock(mutex_);
+  tasks_.push_back(std::move(task));
   wake_.notify_one();
 }
 
