@@ -23,6 +23,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 EXPORTS = ROOT / "build/bench-models"
+COMMANDS = {"dunlin": [ROOT / "build/release/bench_worker"], "ort": ["node", ROOT / "tools/ort_worker.mjs"]}
 TURN_SECONDS = 0.25  # long enough for a median, short against changes of load
 PAUSE_SECONDS = 0.02  # lets the other engine's spinning threads come to rest
 
@@ -88,31 +89,38 @@ def runs_per_turn(worker):
     return max(3, min(2000, round(TURN_SECONDS * 1000 / statistics.median(worker.run(3)))))
 
 
-def save_inputs(entry, batch, folder):
-    """Files with the model's inputs, the same numbers every time: {name: path}."""
-    generator = np.random.default_rng(1)
+def save_inputs(entry, batch, folder, seed=1):
+    """Files with the model's inputs, the same numbers for the same seed: {name: path}."""
+    generator = np.random.default_rng(seed)
     inputs = {name: f"{folder}/{i}.npy" for i, name in enumerate(entry["inputs"])}
     for name, path in inputs.items():
         np.save(path, make_input(entry["inputs"][name], batch, generator))
     return inputs
 
 
+def take_turns(candidates, threads, inputs, rounds):
+    """Milliseconds of each (command, model file) in each round: rounds × candidates."""
+    workers = []
+    try:
+        for command, path in candidates:
+            workers.append(Worker(command, path, threads, inputs))
+        turns = [(worker, runs_per_turn(worker)) for worker in workers]
+        times = []
+        for _ in range(rounds):
+            times.append([])
+            for worker, count in turns:
+                time.sleep(PAUSE_SECONDS)
+                times[-1].append(statistics.median(worker.run(count)))
+        return times
+    finally:
+        for worker in workers:
+            worker.close()
+
+
 def measure(entry, path, threads, batch, rounds):
     with tempfile.TemporaryDirectory() as folder:
-        inputs = save_inputs(entry, batch, folder)
-        commands = ([ROOT / "build/release/bench_worker"], ["node", ROOT / "tools/ort_worker.mjs"])
-        dunlin, peer = (Worker(command, path, threads, inputs) for command in commands)
-        try:
-            turns = [(worker, runs_per_turn(worker)) for worker in (dunlin, peer)]
-            times = []
-            for _ in range(rounds):
-                times.append([])
-                for worker, count in turns:
-                    time.sleep(PAUSE_SECONDS)
-                    times[-1].append(statistics.median(worker.run(count)))
-        finally:
-            dunlin.close()
-            peer.close()
+        candidates = [(COMMANDS[engine], path) for engine in ("dunlin", "ort")]
+        times = take_turns(candidates, threads, save_inputs(entry, batch, folder), rounds)
     return summarise(entry["name"], threads, batch, times)
 
 
@@ -163,6 +171,11 @@ def measure_all(entries, samples, threads, batches, rounds):
     return rows, failed
 
 
+def load_entries(path=ROOT / "bench/models.json"):
+    """The models to choose from, by name."""
+    return {entry["name"]: entry for entry in json.loads(path.read_text())}
+
+
 def numbers(text):
     return [int(word) for word in text.split(",")]
 
@@ -178,7 +191,7 @@ def main():
     parser.add_argument("--markdown", type=pathlib.Path)
     parser.add_argument("--json", type=pathlib.Path)
     args = parser.parse_args()
-    entries = {entry["name"]: entry for entry in json.loads(args.list.read_text())}
+    entries = load_entries(args.list)
     unknown = [name for name in args.models if name not in entries]
     if unknown:
         parser.error(f"no model {unknown[0]}: choose from {' '.join(entries)}")

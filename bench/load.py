@@ -10,7 +10,6 @@ inputs, together with a first run, whose time is taken off again. ONNX Runtime's
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import sys
@@ -19,8 +18,6 @@ import tempfile
 import compare
 
 MODELS = ["oww_alexa", "mobilenet_v2", "resnet50", "bert_base"]
-COMMANDS = {"dunlin": [compare.ROOT / "build/release/bench_worker"],
-            "ort": ["node", compare.ROOT / "tools/ort_worker.mjs"]}
 
 
 def memory(pid):
@@ -31,7 +28,7 @@ def memory(pid):
 
 def start(engine, path, inputs):
     """One life of a worker: milliseconds of loading, memory when loaded, memory after runs."""
-    worker = compare.Worker(COMMANDS[engine], path, 1, inputs)
+    worker = compare.Worker(compare.COMMANDS[engine], path, 1, inputs)
     try:
         loaded = memory(worker.process.pid)
         run_ms = statistics.median(worker.run(3))
@@ -45,9 +42,9 @@ def measure(entry, path, rounds):
     """Medians for both engines: {engine: {"load_ms", "loaded", "ran", "anonymous"}}, memory in MiB."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = compare.save_inputs(entry, 1, folder)
-        lives = {engine: [] for engine in COMMANDS}
+        lives = {engine: [] for engine in compare.COMMANDS}
         for _ in range(rounds):
-            for engine in COMMANDS:
+            for engine in compare.COMMANDS:
                 lives[engine].append(start(engine, path, inputs))
     median = lambda values: statistics.median(values)
     return {engine: {"load_ms": median(life[0] for life in found), "loaded": median(life[1][0] for life in found),
@@ -77,7 +74,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--samples", type=pathlib.Path, default=compare.ROOT / "build/models")
     args = parser.parse_args()
-    entries = {entry["name"]: entry for entry in json.loads((compare.ROOT / "bench/models.json").read_text())}
+    entries = compare.load_entries()
     unknown = [name for name in args.models if name not in entries]
     if unknown:
         parser.error(f"no model {unknown[0]}: choose from {' '.join(entries)}")

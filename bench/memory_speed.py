@@ -22,8 +22,6 @@ import compare
 sys.path.insert(0, str(compare.ROOT / "tests/cli"))
 import onnx_bytes as onnx  # noqa: E402
 
-COMMANDS = {"dunlin": [compare.ROOT / "build/release/bench_worker"], "ort": ["node", compare.ROOT / "tools/ort_worker.mjs"]}
-
 
 def attribute(name, value):
     if isinstance(value, (list, tuple)):
@@ -121,7 +119,7 @@ def copy_rate(total_bytes, seconds):
 
 
 def millis(engine, path, threads, inputs, seconds):
-    worker = compare.Worker(COMMANDS[engine], path, threads, inputs)
+    worker = compare.Worker(compare.COMMANDS[engine], path, threads, inputs)
     try:
         once = max(statistics.median(worker.run(3)), 1e-3)
         return statistics.median(worker.run(max(3, min(5000, round(seconds * 1000 / once)))))

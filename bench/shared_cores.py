@@ -9,7 +9,6 @@ their latencies; medians over the rounds.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import sys
@@ -33,7 +32,7 @@ def run_for(worker, seconds, times):
 
 def share(engine, path, inputs, threads, seconds):
     """Two processes at once: inferences per second of both, median and 99th percentile in milliseconds."""
-    workers = [compare.Worker(load.COMMANDS[engine], path, threads, inputs) for _ in range(2)]
+    workers = [compare.Worker(compare.COMMANDS[engine], path, threads, inputs) for _ in range(2)]
     times = [[], []]
     clients = [threading.Thread(target=run_for, args=(worker, seconds, found)) for worker, found in zip(workers, times)]
     for client in clients:
@@ -53,7 +52,7 @@ def measure(entry, path, seconds, rounds):
         inputs = compare.save_inputs(entry, 1, folder)
         rows = {}
         for _ in range(rounds):
-            for engine in load.COMMANDS:
+            for engine in compare.COMMANDS:
                 for threads in (1, 2):
                     rows.setdefault((engine, threads), []).append(share(engine, path, inputs, threads, seconds))
     return {key: tuple(map(statistics.median, zip(*found))) for key, found in rows.items()}
@@ -75,7 +74,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=pathlib.Path, default=compare.ROOT / "build/models")
     args = parser.parse_args()
-    entries = {entry["name"]: entry for entry in json.loads((compare.ROOT / "bench/models.json").read_text())}
+    entries = compare.load_entries()
     if args.model not in entries:
         parser.error(f"no model {args.model}: choose from {' '.join(entries)}")
     entry = entries[args.model]
