@@ -66,8 +66,25 @@ def takes_batch(entry):
     return any("batch" in spec["shape"] for spec in entry["inputs"].values())
 
 
+def text_picture(height, width, generator):
+    """Dark words on a light ground, in lines: samples -1…1 [height, width]."""
+    from PIL import Image, ImageDraw, ImageFont  # only for models that read text
+    picture = Image.new("L", (width, height), int(generator.integers(200, 256)))
+    draw, top = ImageDraw.Draw(picture), 0
+    while top < height - 24:
+        size = int(generator.integers(20, 33))
+        letters = "".join(generator.choice(list("ABCDEFGHKLMNRSTabcdeghiklmnoprstu0123456789   "), max(4, width // size)))
+        font = ImageFont.truetype("DejaVuSans.ttf", size)
+        draw.text((int(generator.integers(4, 20)), top + 6), letters, int(generator.integers(0, 80)), font)
+        top += size + int(generator.integers(12, 40))
+    return np.asarray(picture, np.float32) / 127.5 - 1
+
+
 def make_input(spec, batch, generator):
     kind, shape = np.dtype(spec.get("type", "float32")), [batch if n == "batch" else n for n in spec["shape"]]
+    if spec.get("content") == "text":
+        planes = [text_picture(*shape[-2:], generator) for _ in range(shape[0])]
+        return np.ascontiguousarray(np.broadcast_to(np.stack(planes)[:, None], shape))
     if "fill" in spec:
         return np.full(shape, spec["fill"], kind)
     if kind.kind == "f":

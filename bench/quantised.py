@@ -42,29 +42,22 @@ def inputs_of(path, shapes):
 
 
 def last_scale(path):
-    """The first output's name as a file name, and its scale when it comes out of a DequantizeLinear."""
+    """The scale of the first output's codes, None where it does not come out of a DequantizeLinear."""
     graph = onnx.load(str(path), load_external_data=False).graph
-    name = graph.output[0].name
     constants = {t.name: t for t in graph.initializer}
     for node in graph.node:
-        if name in node.output and node.op_type == "DequantizeLinear" and node.input[1] in constants:
-            return name, float(numpy_helper.to_array(constants[node.input[1]]).ravel()[0])
-    return name, None
-
-
-def first_output(path, inputs):
-    name, _ = last_scale(path)
-    with tempfile.TemporaryDirectory() as folder:
-        return quantise_models.run_dunlin(path, inputs, folder)[name.replace("/", "_")]
+        if graph.output[0].name in node.output and node.op_type == "DequantizeLinear" and node.input[1] in constants:
+            return float(numpy_helper.to_array(constants[node.input[1]]).ravel()[0])
+    return None
 
 
 def agreement(path, reference, inputs):
     """How alike answers are, as text; `reference`: the float model's."""
-    ours, (theirs,) = first_output(path, inputs), quantise_models.run_peer([(path, inputs)])
+    ours, (theirs,) = quantise_models.first_output(path, inputs), quantise_models.run_peer([(path, inputs)])
     cosine = quantise_models.cosine
     if isinstance(theirs, str):
         return f"{cosine(ours, reference):.4f}, – ({theirs})"
-    theirs, (_, scale) = theirs[0], last_scale(path)
+    theirs, scale = theirs[0], last_scale(path)
     text = f"{cosine(ours, reference):.4f}, {cosine(theirs, reference):.4f}; "
     if scale is not None:
         return text + f"{round(np.abs(ours - theirs).max() / scale)} codes"
@@ -118,7 +111,7 @@ def measure_all(cases, threads, rounds):
             with tempfile.TemporaryDirectory() as folder:
                 inputs = compare.save_inputs(case["entry"], 1, folder)
                 if case["float"] not in references:
-                    references = {case["float"]: first_output(case["float"], inputs)}
+                    references = {case["float"]: quantise_models.first_output(case["float"], inputs)}
                 answers = agreement(case["path"], references[case["float"]], inputs)
             for count in threads:
                 rows.append({**measure(case, count, rounds), "answers": answers})
