@@ -1,17 +1,16 @@
 // One model, loaded and warm, that runs when told to: Dunlin's side of bench/compare.py.
-//   bench_worker MODEL --threads N --input NAME=FILE.npy…
-// Prints "ready MILLISECONDS" of loading; answers each line N on its input with the milliseconds of
-// N runs, on one line. tools/ort_worker.mjs speaks the same protocol for ONNX Runtime.
-#include <fmt/format.h>
-
+//   bench_worker [--kernels] MODEL --threads N --input NAME=FILE.npy…
+// With --kernels only the steps that compute count, as the profile measures them, without those
+// that bring values into another layout; says which kernels they are. tools/ort_worker.mjs speaks
+// the same protocol (turns.h) for ONNX Runtime.
 #include <chrono>
 #include <cstdlib>
 #include <iostream>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "bench/turns.h"
 #include "cli/npy.h"
 #include "dunlin/engine.h"
 
@@ -20,6 +19,7 @@ namespace {
 
 struct Arguments {
   std::string model;
+  bool kernels = false;
   int threads = 1;
   std::vector<NamedTensor> inputs;
 };
@@ -29,7 +29,9 @@ Result<Arguments> ParseArguments(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     const bool has_value = i + 1 < argc;
-    if (word == "--threads" && has_value) {
+    if (word == "--kernels") {
+      result.kernels = true;
+    } else if (word == "--threads" && has_value) {
       result.threads = std::atoi(argv[++i]);
     } else if (word == "--input" && has_value) {
       const std::string binding = argv[++i];
@@ -46,16 +48,19 @@ Result<Arguments> ParseArguments(int argc, char** argv) {
   return result;
 }
 
-Result<std::string> RunMany(Session& session, const std::vector<NamedTensor>& inputs, int count) {
-  using Clock = std::chrono::steady_clock;
-  std::string line;
-  for (int i = 0; i < count; ++i) {
-    const auto start = Clock::now();
-    TRY(session.Run(inputs));
-    const std::chrono::duration<double, std::milli> elapsed = Clock::now() - start;
-    fmt::format_to(std::back_inserter(line), "{}{:.4f}", i == 0 ? "" : " ", elapsed.count());
+// Of the steps that compute: the sum of their times, the names of their kernels.
+struct Kernels {
+  double ms = 0;
+  std::string names;
+};
+Result<Kernels> ProfileKernels(Session& session, const std::vector<NamedTensor>& inputs) {
+  Kernels found;
+  for (const StepProfile& step : TRY(session.Profile(inputs))) {
+    if (step.op == "reorder" || step.op == "Transpose") continue;
+    found.ms += step.microseconds / 1000;
+    found.names += (found.names.empty() ? "" : " + ") + step.kernel;
   }
-  return line;
+  return found;
 }
 
 Status Serve(int argc, char** argv) {
@@ -64,12 +69,18 @@ Status Serve(int argc, char** argv) {
   const auto model = TRY(Model::Load(arguments.model));
   Session session = TRY(Session::Create(model, {.threads = arguments.threads}));
   TRY(session.Prepare(arguments.inputs));
-  const std::chrono::duration<double, std::milli> load = std::chrono::steady_clock::now() - start;
-  std::cout << fmt::format("ready {:.3f}", load.count()) << std::endl;
-  for (int count = 0; std::cin >> count;) {
-    std::cout << TRY(RunMany(session, arguments.inputs, count)) << std::endl;
+  const double load_ms = MillisSince(start);
+  if (arguments.kernels) {
+    const Kernels first = TRY(ProfileKernels(session, arguments.inputs));
+    return AnswerTurns(load_ms, first.names, [&]() -> Result<double> {
+      return TRY(ProfileKernels(session, arguments.inputs)).ms;
+    });
   }
-  return {};
+  return AnswerTurns(load_ms, "", [&]() -> Result<double> {
+    const auto begin = std::chrono::steady_clock::now();
+    TRY(session.Run(arguments.inputs));
+    return MillisSince(begin);
+  });
 }
 
 }  // namespace

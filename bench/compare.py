@@ -37,7 +37,8 @@ class Worker:
             words += ["--input", f"{name}={path}"]
         self.process = subprocess.Popen([str(word) for word in words], cwd=ROOT, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.load_ms = float(self.read().split()[1])
+        _, load_ms, *about = self.read().split()
+        self.load_ms, self.about = float(load_ms), " ".join(about)
 
     def read(self):
         line = self.process.stdout.readline()
