@@ -49,6 +49,7 @@ class Dialect:
     past_clip: float = 1.0     # how far the range of the codes goes past the upper end of a Clip
     bias: str = "product"      # its scale: "product" of those of data and weights, its "own", or "float": no codes
     attention: bool = False    # products of two activations, too
+    for_each_reader: str = ""  # of a value: "" none, a "decode" (DequantizeLinear), or "codes" of its own scale as well
     dynamic: bool = False      # activations are quantised at run time, by their own range
 
 
@@ -62,6 +63,8 @@ DIALECTS = {
     "bias": Dialect("u8, biases with scales of their own", bias="own"),
     "bias_float": Dialect("u8, biases in float", bias="float"),
     "attention": Dialect("u8, products of two activations too", attention=True),
+    "decode_each": Dialect("u8, a DequantizeLinear for every reader of the same codes", for_each_reader="decode"),
+    "codes_each": Dialect("u8, a value is quantised for every reader, with another scale", for_each_reader="codes"),
     "dynamic": Dialect("weights in s8, activations quantised at run time: DynamicQuantizeLinear, MatMulInteger",
                        np.int8, per_channel=False, dynamic=True),
     "dynamic_channel": Dialect("the same with a scale per output channel", np.int8, dynamic=True),
@@ -93,6 +96,7 @@ class Rewriter:
                 self.producers[name] = node
         self.has_images = any(node.op_type == "Conv" for node in self.graph.node)
         self.shared = {}   # value → the value whose codes it has
+        self.known = {}    # value → scale and zero point, where they are not those of its range
         self.decoded = {}  # constants that have been replaced by codes: name → name
 
     # What is quantised.
@@ -154,6 +158,8 @@ class Rewriter:
 
     def parameters(self, name):
         """Scale and zero point of a value's codes."""
+        if name in self.known:
+            return self.known[name]
         if name in self.shared:
             return self.parameters(self.shared[name])
         low, high = self.range_of(name)
@@ -219,23 +225,40 @@ class Rewriter:
         codes = np.clip(np.rint(self.values[name] / scale) + zero, info.min, info.max).astype(self.dialect.codes)
         node.input[i] = self.decode(name, codes, scale, zero)
 
+    def add_pair(self, source, name, parameters, encode=True, result=None):
+        """QuantizeLinear of `source`, DequantizeLinear, or that alone: names in the graph begin with `name`. The result."""
+        scale, zero = parameters
+        parts = [self.add_constant(name + "_scale", scale), self.add_constant(name + "_zero_point", zero)]
+        codes = name + "_QuantizeLinear_Output" if encode else source
+        result = result or name + "_DequantizeLinear_Output"
+        if encode:
+            self.nodes.append(helper.make_node("QuantizeLinear", [source, *parts], [codes], name=name + "_QuantizeLinear"))
+        self.nodes.append(helper.make_node("DequantizeLinear", [codes, *parts], [result], name=name + "_DequantizeLinear"))
+        self.known[result] = parameters
+        return result
+
     def quantise_value(self, name):
         """QuantizeLinear and DequantizeLinear behind the value; all who read it read what comes out of them. The value's
         own name stays with the outputs of the model."""
-        scale, zero = self.parameters(name)
-        parts = [self.add_constant(name + "_scale", scale), self.add_constant(name + "_zero_point", zero)]
-        source, codes, result = name, name + "_QuantizeLinear_Output", name + "_DequantizeLinear_Output"
-        self.shared[result] = name
+        source, result, (scale, zero) = name, None, self.parameters(name)
         if name in self.outputs:
             source, result = name + "_QuantizeLinear_Input", name
             producer = self.producers[name]
             producer.output[list(producer.output).index(name)] = source
-        self.nodes += [helper.make_node("QuantizeLinear", [source, *parts], [codes], name=name + "_QuantizeLinear"),
-                       helper.make_node("DequantizeLinear", [codes, *parts], [result], name=name + "_DequantizeLinear")]
+        decoded, readers = self.add_pair(source, name, (scale, zero), result=result), 0
         for node in self.readers[name]:
             for i, operand in enumerate(node.input):
-                if operand == name:
-                    node.input[i] = result
+                if operand != name:
+                    continue
+                node.input[i] = decoded
+                if self.dialect.for_each_reader and readers > 0:
+                    other = f"{name}_{readers}"
+                    if self.dialect.for_each_reader == "decode":
+                        node.input[i] = self.add_pair(name + "_QuantizeLinear_Output", other, (scale, zero), encode=False)
+                    else:
+                        wider = np.float32(scale * (1 + readers / 16))
+                        node.input[i] = self.add_pair(source, other, (wider, zero))
+                readers += 1
 
     # The whole graph.
 
@@ -401,7 +424,7 @@ def dialects_for(model):
     kinds = {node.op_type for node in model.graph.node}
     if "Erf" in kinds:  # a transformer: no images, no clamps
         return ["u8", "u8_tensor", "s8", "attention", "dynamic", "dynamic_channel"]
-    names = ["u8", "u8_tensor", "s8", "s8_m128", "bias", "bias_float"]
+    names = ["u8", "u8_tensor", "s8", "s8_m128", "bias", "bias_float", "decode_each", "codes_each"]
     return names + ["clip"] if "Clip" in kinds else names
 
 

@@ -121,6 +121,15 @@ class Dialects(unittest.TestCase):
         self.assertEqual(Written("bias").bias("conv2").shape, ())
         self.assertIsNone(Written("bias_float").bias("conv2"))
 
+    def test_readers_may_have_a_decode_or_codes_of_their_own(self):
+        for dialect, encodes in (("decode_each", 1), ("codes_each", 2)):
+            net = Written(dialect)
+            conv, add = net.node("conv2").input[0], net.node("add").input[1]
+            self.assertNotEqual(conv, add)
+            self.assertEqual(net.origin(conv), net.origin(add))
+            self.assertEqual(len({net.made_by[name].input[0] for name in (conv, add)}), encodes)
+        self.assertNotEqual(*(float(net.constants[net.made_by[name].input[1]]) for name in (conv, add)))
+
     def test_dynamic_products_are_scaled_by_both_operands(self):
         net = Written("dynamic")
         self.assertEqual([kind for kind in net.kinds() if kind not in ("Conv", "Relu", "Clip", "GlobalAveragePool", "Flatten")],
