@@ -13,6 +13,7 @@ or the share of rows with the same largest element.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import statistics
@@ -95,8 +96,9 @@ def table(rows):
                      f"{cell(row['float'])} | {row['answers']} |")
     lines += ["", "| geometric mean | files | threads | against ONNX Runtime | lowest | against float | lowest |",
               "|---|---:|---:|---:|---:|---:|---:|"]
-    for dialect, threads in dict.fromkeys((row["dialect"], row["threads"]) for row in rows):
-        found = [row for row in rows if (row["dialect"], row["threads"]) == (dialect, threads)]
+    dialects = list(dict.fromkeys(row["dialect"] for row in rows))
+    for dialect, threads in itertools.product([*dialects, "all"], sorted({row["threads"] for row in rows})):
+        found = [row for row in rows if row["threads"] == threads and dialect in ("all", row["dialect"])]
         cells = [f"**{compare.geometric_mean([row[key][0] for row in found]):.2f}** | {min(row[key][0] for row in found):.2f}"
                  for key in ("peer", "float")]
         lines.append(f"| {dialect} | {len(found)} | {threads} | {cells[0]} | {cells[1]} |")
