@@ -99,6 +99,8 @@ def table(rows):
     dialects = list(dict.fromkeys(row["dialect"] for row in rows))
     for dialect, threads in itertools.product([*dialects, "all"], sorted({row["threads"] for row in rows})):
         found = [row for row in rows if row["threads"] == threads and dialect in ("all", row["dialect"])]
+        if not found:
+            continue
         cells = [f"**{compare.geometric_mean([row[key][0] for row in found]):.2f}** | {min(row[key][0] for row in found):.2f}"
                  for key in ("peer", "float")]
         lines.append(f"| {dialect} | {len(found)} | {threads} | {cells[0]} | {cells[1]} |")
