@@ -19,7 +19,6 @@ import time
 import numpy as np
 
 import compare
-import load
 
 
 def run_for(worker, seconds, times):
