@@ -591,9 +591,9 @@ void Connection::LogAccess(const Reply& reply) {
 
 // An answer to a request that has not been read to its end; the connection goes after it.
 void Connection::Refuse(int status, std::string_view message) {
+  Reply reply = ErrorReply(status, message);  // first: the message may be the parser's
   body_ = nullptr;
   chunks_ = nullptr;
-  Reply reply = ErrorReply(status, message);
   reply.close = true;
   QueueReply(reply);
 }

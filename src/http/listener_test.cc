@@ -218,6 +218,16 @@ TEST_F(ListenerTest, RefusesWhatIsTooLargeBeforeItArrives) {
   EXPECT_EQ(requests_, 0);
 }
 
+TEST_F(ListenerTest, WhatTheParserOfChunksSaysOutlivesIt) {
+  Start({.max_body_size = 10 << 20});
+  Client client(listener_->port());
+  std::string chunks = "POST /s HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (int i = 0; i < 70000; ++i) chunks += "1\r\nx\r\n";
+  client.Send(chunks);
+  const std::string reply = client.Receive();
+  EXPECT_NE(reply.find("request body has more than"), std::string::npos) << reply;
+}
+
 TEST_F(ListenerTest, BytesInFlightAreBounded) {
   Start({.max_body_size = 1 << 20, .max_inflight_size = 1500});
   Client first(listener_->port()), second(listener_->port());

@@ -557,7 +557,10 @@ Result<std::vector<RunValue>> Execution::Run(std::span<const RunInput> inputs,
   for (size_t i = 0; i < plan.output_slots.size(); ++i) {
     const Slot& slot = plan.slots[size_t(plan.output_slots[i])];
     if (slot.kind != Slot::Kind::kOutput || slot.index != int(i)) continue;
-    if (!s.outputs[i].defined() || s.outputs[i].buffer().use_count() > 1)
+    // Another owner would see later results. Copied, not only asked for its count: that waits for
+    // what another thread did before it let go.
+    const auto owner = s.outputs[i].defined() ? s.outputs[i].buffer() : nullptr;
+    if (owner == nullptr || owner.use_count() > 2)
       s.outputs[i] = TRY(Tensor::Create(slot.type.dtype, slot.type.dims));
   }
   for (const auto& [slot, index] : s.output_slots)
