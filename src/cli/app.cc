@@ -7,6 +7,7 @@
 
 #include "cli/bench.h"
 #include "cli/check.h"
+#include "cli/compare.h"
 #include "cli/exit.h"
 #include "cli/flags.h"
 #include "cli/infer_flags.h"
@@ -31,6 +32,7 @@ constexpr const char* kAbout =
     "  dunlin optimize net.onnx --explain               which rules change its graph\n"
     "  dunlin run net.onnx --input cat.jpg --top-k 5    one inference\n"
     "  dunlin bench net.onnx --threads 2                latency, throughput\n"
+    "  dunlin compare net.onnx net_int8.onnx            how much accuracy quantising costs\n"
     "  dunlin serve --model-repository models           answer HTTP requests\n"
     "  dunlin infer http://localhost:8000 ppocr_cls     ask a running server\n"
     "\n"
@@ -166,6 +168,65 @@ void AddBench(Commands& commands, BenchCommand& c) {
       ->type_name("FILE");
 }
 
+void AddLimits(CLI::App* app, CompareLimits& limits) {
+  const auto limit = [app](const char* name, std::optional<double>& value, const char* type,
+                           const char* help) {
+    app->add_option(name, value, help)
+        ->type_name(type)
+        ->check(Quiet(CLI::Number))
+        ->group("Limits for every output: exit code 1 when one is not kept");
+  };
+  limit("--max-error", limits.max_error, "X", "The greatest absolute error");
+  limit("--min-sqnr", limits.min_sqnr, "DB", "Signal to noise");
+  limit("--min-agreement", limits.min_agreement, "PERCENT",
+        "Rows of the last axis whose best element is the same");
+}
+
+void AddCompare(Commands& commands, CompareCommand& c) {
+  CLI::App* app = commands.Add(
+      "compare",
+      "Run two models on the same inputs and say how far the second's outputs and layers are from "
+      "the first's.",
+      "  dunlin compare net.onnx net_int8.onnx --data images --mean 0.485,0.456,0.406 --std "
+      "0.229,0.224,0.225\n"
+      "  dunlin compare net.onnx net_int8.onnx --random 16 --layers --svg sqnr.svg\n"
+      "  dunlin compare net.onnx net_int8.onnx --data x.npy --min-agreement 99.5 --min-sqnr 20",
+      [&c](Stage& s) { return Compare(c, s); });
+  app->add_option("A", c.a, "An .onnx file: the truth")->required();
+  app->add_option("B", c.b, "The .onnx file that is compared with it")->required();
+  app->add_option("-d,--data", c.data.paths,
+                  "A file (.npy, picture) or a folder of them; a folder in it is one set, with a "
+                  "file INPUT.npy for each input. Repeatable")
+      ->allow_extra_args(false)
+      ->type_name("PATH");
+  app->add_option("--random", c.data.random, "So many generated sets of inputs")
+      ->type_name("N")
+      ->check(Quiet(CLI::NonNegativeNumber));
+  AddInputs(app, c.inputs);
+  AddImages(app, c.inputs.image);
+  app->add_option("--batch", c.inputs.batch,
+                  "Rows of a .npy that are run at once, where the model leaves them open (1)")
+      ->type_name("N")
+      ->check(Quiet(CLI::PositiveNumber));
+  const Names<OptLevel> levels = {{"none", OptLevel::kNone}, {"default", OptLevel::kDefault}};
+  Choice(app, "--opt-a", c.opt_a, levels, "'none' runs A as written, on the reference kernels");
+  Choice(app, "--opt-b", c.opt_b, levels, "The same of B");
+  AddThreads(app, c.threads);
+  app->add_option("--layer-inputs", c.layer_inputs,
+                  "Sets of inputs on which layers are compared; 0: outputs only")
+      ->capture_default_str()
+      ->type_name("N")
+      ->check(Quiet(CLI::NonNegativeNumber));
+  app->add_flag("--layers", c.all_layers, "Every layer in order, not only the worst ten");
+  app->add_option("--json", c.json_file, "One JSON object, to a file or instead of the text")
+      ->expected(0, 1)
+      ->type_name("[FILE]");
+  app->add_option("--svg", c.svg, "Draw the layers' SQNR")->type_name("FILE");
+  AddLimits(app, c.limits);
+  app->parse_complete_callback(
+      [app, &c] { c.json = app->count("--json") > 0 && c.json_file.empty(); });
+}
+
 void AddModels(Commands& commands, ModelsCommand& c) {
   CLI::App* models =
       commands.app->add_subcommand("models", "List the sample models, or fetch them with npm.");
@@ -239,6 +300,7 @@ int Dispatch(int argc, char** argv) {
   CheckCommand check;
   OptimizeCommand optimize;
   BenchCommand bench;
+  CompareCommand compare;
   InferCommand infer;
   PerfCommand perf;
   server::ServerOptions serve;
@@ -250,6 +312,7 @@ int Dispatch(int argc, char** argv) {
   AddCheck(commands, check);
   AddOptimize(commands, optimize);
   AddBench(commands, bench);
+  AddCompare(commands, compare);
   AddInfer(commands, infer);
   AddPerf(commands, perf);
   AddModels(commands, models);

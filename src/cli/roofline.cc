@@ -5,6 +5,8 @@
 #include <map>
 #include <vector>
 
+#include "cli/svg.h"
+
 namespace dunlin::cli {
 namespace {
 
@@ -14,23 +16,6 @@ constexpr double kLeft = 70, kRight = 680, kTop = 50, kBottom = 470;  // of the 
 constexpr const char* kColours[] = {"#0072B2", "#E69F00", "#009E73", "#CC79A7",
                                     "#56B4E9", "#D55E00", "#999999"};
 constexpr size_t kNamed = std::size(kColours) - 1;
-
-std::string Escaped(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '&')
-      out += "&amp;";
-    else if (static_cast<unsigned char>(c) < ' ')
-      out += ' ';
-    else
-      out += c;
-  }
-  return out;
-}
 
 // Logarithmic axes: decades of GFLOP/s up, powers of two of FLOP per byte to the right.
 struct Axes {
@@ -51,30 +36,22 @@ double Intensity(const StepProfile& s) {
 double Rate(const StepProfile& s) { return 2e-3 * double(s.macs) / s.microseconds; }
 bool Multiplies(const StepProfile& s) { return s.macs > 0 && s.microseconds > 0; }
 
-std::string Text(double x, double y, const std::string& text, const char* extra = "") {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" {}>{}</text>\n", x, y, extra, Escaped(text));
-}
-std::string Line(double x0, double y0, double x1, double y1, const char* style) {
-  return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" {}/>\n", x0, y0,
-                     x1, y1, style);
-}
-
 std::string Grid(const Axes& a) {
   std::string svg;
   constexpr const char* kThin = "stroke=\"#e4e4e4\"";
   for (double p = a.y0; p <= a.y1; ++p) {
     const double y = a.Y(std::pow(10, p));
-    svg += Line(kLeft, y, kRight, y, kThin);
-    svg += Text(kLeft - 8, y + 4, fmt::format("{:g}", std::pow(10, p)), "text-anchor=\"end\"");
+    svg += SvgLine(kLeft, y, kRight, y, kThin);
+    svg += SvgText(kLeft - 8, y + 4, fmt::format("{:g}", std::pow(10, p)), "text-anchor=\"end\"");
   }
   for (double p = a.x0; p <= a.x1; p += 2) {
     const double x = a.X(std::exp2(p));
-    svg += Line(x, kTop, x, kBottom, kThin);
-    svg += Text(x, kBottom + 18, fmt::format("{:g}", std::exp2(p)), "text-anchor=\"middle\"");
+    svg += SvgLine(x, kTop, x, kBottom, kThin);
+    svg += SvgText(x, kBottom + 18, fmt::format("{:g}", std::exp2(p)), "text-anchor=\"middle\"");
   }
-  svg += Text((kLeft + kRight) / 2, kBottom + 40, "arithmetic intensity, FLOP per byte",
-              "text-anchor=\"middle\"");
-  return svg + Text(kLeft, kTop - 10, "GFLOP/s");
+  svg += SvgText((kLeft + kRight) / 2, kBottom + 40, "arithmetic intensity, FLOP per byte",
+                 "text-anchor=\"middle\"");
+  return svg + SvgText(kLeft, kTop - 10, "GFLOP/s");
 }
 
 std::string Roofs(const Axes& a, const MachinePeak& peak) {
@@ -87,14 +64,14 @@ std::string Roofs(const Axes& a, const MachinePeak& peak) {
     // Where the slope leaves the plot's lower border, and where it meets the peak.
     const double from = std::max(low, std::pow(10, a.y0) / level.gbps);
     const double to = peak.gflops / level.gbps;
-    svg += Line(a.X(from), a.Y(from * level.gbps), a.X(to), top, kBold);
-    svg += Text(a.X(from) + 14, a.Y(from * level.gbps) + 3, fmt::format("{:.0f} GB/s", level.gbps),
-                "font-size=\"11\"");
+    svg += SvgLine(a.X(from), a.Y(from * level.gbps), a.X(to), top, kBold);
+    svg += SvgText(a.X(from) + 14, a.Y(from * level.gbps) + 3,
+                   fmt::format("{:.0f} GB/s", level.gbps), "font-size=\"11\"");
     left = std::min(left, a.X(to));
   }
-  svg += Line(left, top, kRight, top, kBold);
-  return svg + Text(kRight, top - 6, fmt::format("{:.0f} GFLOP/s", peak.gflops),
-                    "text-anchor=\"end\" font-size=\"11\"");
+  svg += SvgLine(left, top, kRight, top, kBold);
+  return svg + SvgText(kRight, top - 6, fmt::format("{:.0f} GFLOP/s", peak.gflops),
+                       "text-anchor=\"end\" font-size=\"11\"");
 }
 
 // "conv.winograd_4x4 (error 3e-06)" without what varies from step to step.
@@ -126,12 +103,7 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
   std::map<std::string, const char*> colours;
   for (size_t i = 0; i < kinds.size(); ++i) colours[kinds[i].first] = kColours[std::min(i, kNamed)];
 
-  std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 "
-      "0 {0:.0f} {1:.0f}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" "
-      "height=\"100%\" fill=\"white\"/>\n",
-      kWidth, kHeight);
-  svg += Text(kLeft, 24, title, "font-size=\"15\" font-weight=\"bold\"");
+  std::string svg = SvgBegin(kWidth, kHeight, kLeft, title);
   svg += Grid(axes) + Roofs(axes, peak);
   double unplotted = 0;
   for (const StepProfile& s : steps) {
@@ -145,15 +117,15 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
         "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" fill=\"{}\" fill-opacity=\"0.55\" "
         "stroke=\"{}\"><title>{}</title></circle>\n",
         axes.X(Intensity(s)), axes.Y(Rate(s)), radius, colour, colour,
-        Escaped(fmt::format("{} {} {}: {:.1f} us, {:.1f} GFLOP/s, {:.0f} % of the roof", s.op,
-                            s.kernel, s.shape, s.microseconds, Rate(s),
-                            100 * peak.RoofShare(s.macs, s.bytes, s.microseconds))));
+        SvgEscaped(fmt::format("{} {} {}: {:.1f} us, {:.1f} GFLOP/s, {:.0f} % of the roof", s.op,
+                               s.kernel, s.shape, s.microseconds, Rate(s),
+                               100 * peak.RoofShare(s.macs, s.bytes, s.microseconds))));
   }
   double y = kTop + 10, others = 0;
   const auto legend = [&](const char* colour, const std::string& name, double micros) {
     svg += fmt::format("<circle cx=\"{:.0f}\" cy=\"{:.0f}\" r=\"6\" fill=\"{}\"/>\n", kRight + 25,
                        y - 4, colour);
-    svg += Text(kRight + 38, y, fmt::format("{} {:.1f} %", name, 100 * micros / total));
+    svg += SvgText(kRight + 38, y, fmt::format("{} {:.1f} %", name, 100 * micros / total));
     y += 20;
   };
   for (size_t i = 0; i < kinds.size(); ++i) {
@@ -163,7 +135,8 @@ std::string RooflineSvg(std::span<const StepProfile> steps, const MachinePeak& p
       others += kinds[i].second;
   }
   if (others > 0) legend(kColours[kNamed], "others", others);
-  svg += Text(kLeft, kHeight - 20,
+  svg +=
+      SvgText(kLeft, kHeight - 20,
               fmt::format("Area: share of {:.2f} ms. Steps without multiply-adds take {:.1f} % and "
                           "are not shown. Winograd's method can pass the roof.",
                           total / 1000, 100 * unplotted / total));

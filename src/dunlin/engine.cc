@@ -6,6 +6,7 @@
 
 #include "base/thread_pool.h"
 #include "dunlin/describe.h"
+#include "dunlin/extra_outputs.h"
 #include "dunlin/ragged.h"
 #include "dunlin/tuner.h"
 #include "formats/onnx.h"
@@ -147,6 +148,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
       bytes, std::move(backing), dir,
       {.real_dir = real_dir, .fed = {options.fed_defaults.begin(), options.fed_defaults.end()}}));
   if (options.scores_of_maps) TakeScoresOfMaps(m);
+  TRY(AddExtraOutputs(m, options.extra_outputs));
   auto impl = std::make_unique<Impl>();
   if (options.allocator) {
     impl->allocator = std::make_shared<CountedAllocator>(*options.allocator);

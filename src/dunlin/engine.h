@@ -102,6 +102,9 @@ struct LoadOptions {
   std::string external_data_dir;
   // Of Model::default_inputs: those that runs will give. The others are constants.
   std::vector<std::string> fed_defaults = {};
+  // Names of values inside the model that are outputs as well, behind its own (dunlin/values.h);
+  // codes come as the numbers they stand for. What computes them is fused no further than to them.
+  std::vector<std::string> extra_outputs = {};
   // Outputs that are maps made of class scores (ZipMap) are the scores instead, as a tensor.
   bool scores_of_maps = false;
 };

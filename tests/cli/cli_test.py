@@ -8,6 +8,7 @@ import array
 import ast
 import hashlib
 import json
+import math
 import os
 import pathlib
 import signal
@@ -315,6 +316,76 @@ class Bench(Case):
         self.assertTrue(any(e["name"] == "Softmax" for e in events))
         for before, after in zip(events, events[1:]):
             self.assertAlmostEqual(before["ts"] + before["dur"], after["ts"], delta=0.01)
+
+
+class Compare(Case):
+    def images(self):
+        descr, shape, pixels = npy(ASSETS / "tiny_fashion_sample_images.npy")
+        self.assertEqual(descr, "|u1")
+        return self.file("images.npy", npy_bytes("<f4", (shape[0], 1, 28, 28), array.array("f", (p / 255 for p in pixels)).tobytes()))
+
+    def quantised(self, scale):
+        """x -> Relu -> y, and the same through codes of that scale, as quantisers name the values."""
+        ports = [onnx.value("x", onnx.tensor_type(onnx.FLOAT, [1, 4]))], [onnx.value("y", onnx.tensor_type(onnx.FLOAT, [1, 4]))]
+        last = onnx.node("Neg", ["h"], ["y"])
+        plain = onnx.model([onnx.node("Relu", ["x"], ["h"]), last], *ports)
+        scales = [onnx.tensor("s", onnx.FLOAT, [], struct.pack("<f", scale)), onnx.tensor("z", 2, [], b"\0")]
+        codes = onnx.model([onnx.node("Relu", ["x"], ["h"]), onnx.node("QuantizeLinear", ["h", "s", "z"], ["h_QuantizeLinear_Output"], "q"),
+                            onnx.node("DequantizeLinear", ["h_QuantizeLinear_Output", "s", "z"], ["h_DequantizeLinear_Output"], "d"),
+                            onnx.node("Neg", ["h_DequantizeLinear_Output"], ["y"])], *ports, initializers=scales)
+        return self.file("plain.onnx", plain), self.file("codes.onnx", codes)
+
+    def test_a_model_equals_itself_and_its_reference_nearly(self):
+        report = json.loads(self.succeeds("compare", TINY, TINY, "--data", self.images(), "--json"))
+        self.assertGreater(report["inputs"], 1)
+        self.assertTrue(all(c["equal"] for c in report["outputs"] + report["layers"]), report)
+        self.assertGreater(len(report["layers"]), 3)
+        self.assertEqual(report["worst_layer"], "")
+        self.succeeds("compare", TINY, TINY, "--opt-b", "none", "--random", 3, "--min-sqnr", 80, "--min-agreement", 100)
+
+    def test_layers_are_compared_with_what_codes_stand_for(self):
+        plain, codes = self.quantised(0.5)
+        x = self.file("x.npy", npy_bytes("<f4", (1, 4), struct.pack("<4f", -1, 0.5, 1.1, 3)))
+        out, picture = self.folder / "report.json", self.folder / "sqnr.svg"
+        text = self.succeeds("compare", plain, codes, "--data", x, "--json", out, "--svg", picture)
+        self.assertIn("worst", text)
+        report = json.loads(out.read_text())
+        (layer,) = report["layers"]
+        self.assertEqual((layer["name"], layer["other"]), ("h", "h_DequantizeLinear_Output"))
+        self.assertAlmostEqual(layer["max_error"], 0.1, delta=1e-6)
+        self.assertAlmostEqual(report["outputs"][0]["sqnr_db"], 10 * math.log10((0.25 + 1.21 + 9) / 0.01), delta=1e-3)
+        self.assertEqual(report["outputs"][0]["rows_agreed"], 1)
+        titles = [e.text for e in xml.etree.ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}title")]
+        self.assertEqual(len(titles), 1)
+
+    def test_limits_decide_the_exit_code(self):
+        plain, codes = self.quantised(2)
+        self.succeeds("compare", plain, codes, "--fill", "x=1.5", "--max-error", 0.5)
+        for flags in (["--max-error", 0.4], ["--min-sqnr", 60]):
+            run = dunlin("compare", plain, codes, "--fill", "x=1.5", *flags)
+            self.assertEqual(run.returncode, FAILURE)
+            self.assertIn(flags[0].encode(), run.stderr)
+            self.assertIn(b"SQNR", run.stdout)  # the report comes all the same
+
+    def test_folders_are_sets_of_inputs(self):
+        plain, codes = self.quantised(0.5)
+        x = npy_bytes("<f4", (1, 4), struct.pack("<4f", 1, 2, 3, 4))
+        (self.folder / "data" / "set").mkdir(parents=True)
+        self.file("data/one.npy", x), self.file("data/set/x.npy", x)
+        report = json.loads(self.succeeds("compare", plain, codes, "--data", self.folder / "data", "--random", 1, "--json"))
+        self.assertEqual(report["inputs"], 3)
+        report = json.loads(self.succeeds("compare", plain, codes, "--layer-inputs", 0, "--json"))
+        self.assertEqual((report["layers"], report["layer_inputs"]), ([], 0))
+
+    def test_what_does_not_go_together_is_refused(self):
+        plain, _ = self.quantised(0.5)
+        self.fails(INPUT, "the second model has no input 'image'", "compare", TINY, self.two_inputs())
+        self.fails(INPUT, "no such file", "compare", plain, plain, "--data", self.folder / "none")
+        self.fails(MODEL, "none.onnx", "compare", plain, self.folder / "none.onnx")
+
+    def two_inputs(self):
+        ports = [onnx.value(n, onnx.tensor_type(onnx.FLOAT, [1])) for n in "ab"], [onnx.value("y", onnx.tensor_type(onnx.FLOAT, [1]))]
+        return self.file("two.onnx", onnx.model([onnx.node("Add", ["a", "b"], ["y"])], *ports))
 
 
 class Inspect(Case):
