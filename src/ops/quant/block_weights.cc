@@ -1,8 +1,8 @@
 // Weights of a few bits with a scale for every block, as language models have them: MatMulNBits,
 // MatMulBnb4 and GatherBlockQuantized of com.microsoft. They stay packed; rows are decoded as they
 // are needed.
+#include "ops/quant/block_weights.h"
 #include "kernels/gemm.h"
-#include "ops/quant/quant.h"
 #include "ops/reduce/axes.h"
 
 namespace dunlin {
@@ -10,22 +10,10 @@ namespace {
 
 int64_t Blocks(int64_t count, int64_t block) { return (count + block - 1) / block; }
 
-// Code i of bytes that hold 8 / bits codes each, the first in the lowest bits.
-int32_t PackedCode(const uint8_t* data, int64_t i, int bits) {
-  const int per_byte = 8 / bits;
-  return data[i / per_byte] >> (i % per_byte * bits) & ((1 << bits) - 1);
-}
-
 struct FloatsButDouble {
   template <class T>
   static constexpr bool kHas = kIsFloat<T> && !std::is_same_v<T, double>;
 };
-float FloatAt(const TensorView& t, int64_t i) {
-  return t.dtype == DType::kF32   ? t.as<float>()[i]
-         : t.dtype == DType::kF16 ? float(t.as<Half>()[i])
-                                  : float(t.as<BFloat16>()[i]);
-}
-
 // ---- y = a wᵀ with decoded rows of w
 // -------------------------------------------------------------
 
@@ -141,26 +129,9 @@ Result<KernelPtr> LowerRows(const typename Op::Attrs& a, LowerContext& ctx) {
       std::make_unique<DecodedRowsKernel<Op>>(a, CountOf(x.dims) / a.K, ctx.threads()));
 }
 
-// Inputs a, b (u8 [N, blocks, bytes of a block]), scales [N, blocks], zero_points (packed u8, or of
-// scales' type; optional), g_idx (i32, the block whose scale a column has; optional), bias
-// (optional).
 struct MatMulNBits {
   static constexpr std::string_view kName = "MatMulNBits";
-  struct Attrs {
-    int64_t K = 0, N = 0, bits = 4, block_size = 0;  // NOLINT: ONNX's names
-    int64_t accuracy_level = 0;                      // a hint
-    template <class V>
-    void Visit(V& v) {
-      v("K", K);
-      v("N", N);
-      v("bits", bits);
-      v("block_size", block_size);
-      v("accuracy_level", accuracy_level);
-    }
-    int64_t blocks() const { return Blocks(K, block_size); }
-    int64_t block_bytes() const { return Blocks(block_size * bits, 8); }
-    int64_t zero_bytes() const { return Blocks(blocks() * bits, 8); }  // of a row
-  };
+  using Attrs = MatMulNBitsAttrs;
   // `dims` gives an input's extents, nullptr where they are not known or it is absent.
   template <class D>
   static Status CheckWeights(const Attrs& a, const D& dims) {
@@ -255,7 +226,9 @@ struct MatMulNBits {
     return ReferenceRows<MatMulNBits>(a, ctx);
   }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
-    return LowerRows<MatMulNBits>(a, ctx);
+    KernelPtr packed = TRY(LowerPackedBlocks(a, ctx));
+    return packed != nullptr ? Result<KernelPtr>(std::move(packed))
+                             : LowerRows<MatMulNBits>(a, ctx);
   }
 };
 
