@@ -354,6 +354,11 @@ PanelFunction FunctionOf(const BlockWeights& w, BlockRow kind, int64_t rows) {
   return w.bits == 2 ? OfRows<2, 1>(rows) : OfRows<4, 1>(rows);
 }
 
+// Rows up to which three digits cost less than floats. A product of a code costs three sixteenths
+// (AVX3_DL: three sixty-fourths) of an operation and as many additions, with floats an eighth
+// (a sixteenth) and, once for all rows, two to make the code a float.
+int64_t WideRows() { return HWY_TARGET == HWY_AVX3_DL ? 1 << 30 : 1; }
+
 size_t RowBytes(const BlockWeights& w, BlockRow kind) {
   const size_t k = size_t(w.k());
   const size_t x =
@@ -542,6 +547,7 @@ namespace dunlin {
 HWY_EXPORT(Dot);
 HWY_EXPORT(PrepareRow);
 HWY_EXPORT(RowBytes);
+HWY_EXPORT(WideRows);
 HWY_EXPORT(Decode);
 
 void PackBlockTable(const GemmPanels& panels, int64_t rows, const void* from, int64_t n_stride,
@@ -565,8 +571,8 @@ void PackBlockTable(const GemmPanels& panels, int64_t rows, const void* from, in
 
 // Bytes of eight bits and others without fast products of bytes have floats.
 static bool HasQuads(const BlockWeights& w) { return HWY_ARCH_X86 && w.bits < 8; }
-BlockRow ExactBlockRow(const BlockWeights& w) {
-  return HasQuads(w) ? BlockRow::kWide : BlockRow::kFloats;
+BlockRow ExactBlockRow(const BlockWeights& w, int64_t m) {
+  return HasQuads(w) && m <= HWY_DYNAMIC_DISPATCH(WideRows)() ? BlockRow::kWide : BlockRow::kFloats;
 }
 BlockRow FastestBlockRow(const BlockWeights& w) {
   return HasQuads(w) ? BlockRow::kBytes : BlockRow::kFloats;

@@ -49,8 +49,8 @@ enum class BlockRow : uint8_t {
   kWide,    // 24-bit integers with a scale for every 32 of them, as three signed bytes each
   kBytes,   // 8-bit integers likewise: for whoever may have x rounded to them
 };
-// The fastest exact way there is, kFloats or kWide, and the fastest of all, which may be kBytes.
-BlockRow ExactBlockRow(const BlockWeights& w);
+// The fastest exact way for m rows, kFloats or kWide, and the fastest of all, which may be kBytes.
+BlockRow ExactBlockRow(const BlockWeights& w, int64_t m);
 BlockRow FastestBlockRow(const BlockWeights& w);
 
 // Bytes of a prepared row, a multiple of 64.

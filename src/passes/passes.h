@@ -27,6 +27,10 @@ Status Simplify(Graph& graph, RuleCounts& counts);
 // folding, which would turn quantised weights into floats.
 Status FuseQuantised(Graph& graph, RuleCounts& counts);
 
+// Makes products with weights that are kept as codes, MatMulNBits, of what would multiply their
+// floats. Before folding, after FuseQuantised, which takes those whose other operand is quantised.
+Status FuseBlockWeights(Graph& graph, RuleCounts& counts);
+
 // Merges nodes into ones that a fast kernel computes in one go.
 Status Fuse(Graph& graph, RuleCounts& counts);
 

@@ -51,10 +51,11 @@ Result<OptimizationReport> RunPasses(Graph& g, std::span<const Pass> passes) {
 }
 
 constexpr Pass kPasses[] = {
-    {"pre", "quantised", FuseQuantised}, {"pre", "fold", FoldConstants},
-    {"pre", "widen", WidenHalves},       {"pre", "simplify", Simplify},
-    {"optimise", "fuse", Fuse},          {"optimise", "siblings", MergeSiblings},
-    {"optimise", "fold", FoldConstants}, {"post", "simplify", Simplify}};
+    {"pre", "quantised", FuseQuantised},     {"pre", "block weights", FuseBlockWeights},
+    {"pre", "fold", FoldConstants},          {"pre", "widen", WidenHalves},
+    {"pre", "simplify", Simplify},           {"optimise", "fuse", Fuse},
+    {"optimise", "siblings", MergeSiblings}, {"optimise", "fold", FoldConstants},
+    {"post", "simplify", Simplify}};
 
 constexpr Pass kFolding[] = {{"pre", "fold", FoldConstants}};
 

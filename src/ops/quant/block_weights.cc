@@ -225,6 +225,9 @@ struct MatMulNBits {
   static Status Reference(const Attrs& a, RunContext& ctx) {
     return ReferenceRows<MatMulNBits>(a, ctx);
   }
+  static int64_t Macs(const Attrs& a, std::span<const Type>, std::span<const Type> out) {
+    return CountOf(out[0].dims) * a.K;
+  }
   static Result<KernelPtr> Lower(const Attrs& a, LowerContext& ctx) {
     KernelPtr packed = TRY(LowerPackedBlocks(a, ctx));
     return packed != nullptr ? Result<KernelPtr>(std::move(packed))

@@ -302,7 +302,7 @@ Result<KernelPtr> LowerPackedBlocks(const MatMulNBitsAttrs& a, LowerContext& ctx
     for (const int64_t i : k.order) order_text += fmt::format(" {}", i);
   TRY(PackAll(k, order_text, ctx));
 
-  k.kind = a.accuracy_level == 4 ? FastestBlockRow(k.w) : ExactBlockRow(k.w);
+  k.kind = a.accuracy_level == 4 ? FastestBlockRow(k.w) : ExactBlockRow(k.w, k.rows);
   k.decoded = k.kind != BlockRow::kBytes && k.rows > kFewRows;
   k.split = SplitGemm(k.w.panels, 1, k.rows, k.w.k(), kRowsPerCall, ctx.threads());
   k.shares = std::min<int64_t>(ctx.threads(), k.split.items());
