@@ -203,6 +203,8 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
     return KernelPtr();
   if (HasDepthwiseKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
     return LowerCodeDepthwise(k.shape, in, store, ctx);
+  if (HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
+    return LowerCodeWinograd(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
   k.pixels = CodePixels(k.shape, CodeConvKernel::IsDepthwise(k.shape));
@@ -225,11 +227,12 @@ LayoutPlan CodeConvLayouts(const ConvAttrs& attrs, const ProductInputs& in,
   plan.outputs.assign(query.outputs.size(), Layout::kRowMajor);
   if (!HasKernel(query.inputs[size_t(in.a)], query.outputs[0]) || !query.constant[size_t(in.b)])
     return plan;
-  // Widening copies the input anyway; the depth-wise kernels widen in registers.
+  // Widening copies the input anyway; some kernels widen in registers.
   const auto shape =
       ResolveConv(attrs, query.inputs[size_t(in.a)].dims, query.inputs[size_t(in.b)].dims);
-  plan.inputs[size_t(in.a)] =
-      shape && HasDepthwiseKernel(*shape) ? Layout::kChannelsLast : query.current[size_t(in.a)];
+  plan.inputs[size_t(in.a)] = shape && (HasDepthwiseKernel(*shape) || HasWinogradKernel(*shape))
+                                  ? Layout::kChannelsLast
+                                  : query.current[size_t(in.a)];
   plan.outputs[0] = Layout::kChannelsLast;
   if (in.residual >= 0 && size_t(in.residual) < plan.inputs.size())
     plan.inputs[size_t(in.residual)] = Layout::kChannelsLast;

@@ -12,4 +12,9 @@ bool HasDepthwiseKernel(const ConvShape& shape);
 Result<KernelPtr> LowerCodeDepthwise(const ConvShape& shape, const ProductInputs& in,
                                      const CodeStoreAttrs& store, LowerContext& ctx);
 
+// The input must be stored channels-last.
+bool HasWinogradKernel(const ConvShape& shape);
+Result<KernelPtr> LowerCodeWinograd(const ConvShape& shape, const ProductInputs& in,
+                                    const CodeStoreAttrs& store, LowerContext& ctx);
+
 }  // namespace dunlin

@@ -55,16 +55,16 @@ class Rows {
     residual_ = static_cast<const std::byte*>(ctx.in(in.residual).data);
     residual_size_ = Size(p.e.residual);
   }
-  // Stores columns [first, first + n) of rows [row, row + rows); `x_row`: the row that the scales
-  // of rows count.
+  // Stores columns [first, first + n) of `rows` rows from `row` on, `step` apart; `x_row`: the row
+  // that the scales of rows count.
   void Store(const int32_t* sums, int64_t stride, int64_t row, int64_t rows, int64_t first,
-             int64_t n, int64_t x_row = 0) const {
+             int64_t n, int64_t x_row = 0, int64_t step = 1) const {
     SumBlock b;
     b.sums = sums, b.stride = stride, b.rows = rows, b.first = first, b.n = n;
     if (p_.row_scales != nullptr) b.row_scales = p_.row_scales + x_row;
-    b.residual_stride = columns_ * residual_size_;
+    b.residual_stride = step * columns_ * residual_size_;
     if (residual_ != nullptr) b.residual = residual_ + (row * columns_ + first) * residual_size_;
-    b.y_stride = columns_ * y_size_;
+    b.y_stride = step * columns_ * y_size_;
     b.y = y_ + (row * columns_ + first) * y_size_;
     StoreSums(p_.e, b);
   }
