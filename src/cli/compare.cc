@@ -131,8 +131,10 @@ Status CompareLayers(const CompareCommand& c, DataSets& data, CompareReport& rep
   stage = Stage::kLoad;
   const auto inner_a = TRY(InnerValues(c.a)), inner_b = TRY(InnerValues(c.b));
   std::vector<std::string> names_a, names_b;
-  for (const ValuePair& p : PairValues(inner_a, inner_b)) {
-    report.layers.push_back({p.a.name, p.b.name, p.a.op, {}, ""});
+  const Pairing pairing = PairValues(inner_a, inner_b);
+  report.by_name = pairing.by_name;
+  for (const ValuePair& p : pairing.pairs) {
+    report.layers.push_back({p.a.name, p.b.name, pairing.by_name ? p.a.op : p.a.layer, {}, ""});
     names_a.push_back(p.a.name);
     names_b.push_back(p.b.name);
   }

@@ -55,7 +55,9 @@ BaseName BaseNameOf(std::string_view value) {
   return {value, kPlain};
 }
 
-std::vector<ValuePair> PairValues(std::span<const InnerValue> a, std::span<const InnerValue> b) {
+namespace {
+
+std::vector<ValuePair> ByName(std::span<const InnerValue> a, std::span<const InnerValue> b) {
   const auto bases_a = ByBaseName(a), bases_b = ByBaseName(b);
   std::map<const InnerValue*, const InnerValue*> pairs;  // of a to of b
   std::set<std::string> nodes_a;                         // whose outputs have a partner
@@ -80,6 +82,54 @@ std::vector<ValuePair> PairValues(std::span<const InnerValue> a, std::span<const
   for (const InnerValue& v : a)
     if (const auto it = pairs.find(&v); it != pairs.end()) out.push_back({v, *it->second});
   return out;
+}
+
+bool Contradict(const InnerValue& a, const InnerValue& b) {
+  if (!a.ranked || !b.ranked) return false;
+  if (a.dims.size() != b.dims.size()) return true;
+  for (size_t i = 0; i < a.dims.size(); ++i)
+    if (a.dims[i] >= 0 && b.dims[i] >= 0 && a.dims[i] != b.dims[i]) return true;
+  return false;
+}
+
+std::vector<ValuePair> ByStructure(std::span<const InnerValue> a, std::span<const InnerValue> b) {
+  constexpr size_t kMost = 8192;  // layers of each: the table has that squared
+  const auto layers = [](std::span<const InnerValue> values) {
+    std::vector<const InnerValue*> out;
+    for (const InnerValue& v : values)
+      if (!v.layer.empty() && out.size() < kMost) out.push_back(&v);
+    return out;
+  };
+  const auto x = layers(a), y = layers(b);
+  const auto alike = [&](size_t i, size_t j) {
+    return x[i]->layer == y[j]->layer && !Contradict(*x[i], *y[j]);
+  };
+  // longest[i][j]: of x from i on and y from j on.
+  const size_t width = y.size() + 1;
+  std::vector<uint16_t> longest((x.size() + 1) * width);
+  for (size_t i = x.size(); i-- > 0;)
+    for (size_t j = y.size(); j-- > 0;)
+      longest[i * width + j] =
+          alike(i, j) ? uint16_t(longest[(i + 1) * width + j + 1] + 1)
+                      : std::max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
+  std::vector<ValuePair> pairs;
+  for (size_t i = 0, j = 0; i < x.size() && j < y.size();) {
+    if (alike(i, j))
+      pairs.push_back({*x[i++], *y[j++]});
+    else
+      longest[(i + 1) * width + j] >= longest[i * width + j + 1] ? ++i : ++j;
+  }
+  return pairs;
+}
+
+}  // namespace
+
+Pairing PairValues(std::span<const InnerValue> a, std::span<const InnerValue> b) {
+  Pairing p{.pairs = ByName(a, b)};
+  const auto wrong =
+      std::ranges::count_if(p.pairs, [](const ValuePair& v) { return Contradict(v.a, v.b); });
+  if (!p.pairs.empty() && wrong * 10 <= std::ssize(p.pairs)) return p;
+  return {.pairs = ByStructure(a, b), .by_name = false};
 }
 
 }  // namespace dunlin::cli

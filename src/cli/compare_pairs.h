@@ -22,8 +22,14 @@ BaseName BaseNameOf(std::string_view value);
 struct ValuePair {
   InnerValue a, b;
 };
+struct Pairing {
+  std::vector<ValuePair> pairs;  // in the order of a
+  bool by_name = true;           // else by structure
+};
 // Values of the same name or base name, the best stand-in where there are several; of those left,
-// the same outputs of nodes of the same name. In the order of a.
-std::vector<ValuePair> PairValues(std::span<const InnerValue> a, std::span<const InnerValue> b);
+// the same outputs of nodes of the same name. Names that a tool numbers agree by accident: where
+// more than a tenth of the pairs differ in extents, or there are none, what layers pass on is
+// paired: the longest common sequence of operators and extents.
+Pairing PairValues(std::span<const InnerValue> a, std::span<const InnerValue> b);
 
 }  // namespace dunlin::cli

@@ -66,9 +66,9 @@ std::string LayersText(const CompareReport& r, bool all) {
                c == worst ? "worst" : ""});
   }
   std::string text = fmt::format(
-      "\n{} layers correspond ({} values of the first model and {} of the second have no "
+      "\n{} layers correspond by {} ({} values of the first model and {} of the second have no "
       "partner), on {} inputs{}\n",
-      count, r.only_a, r.only_b, r.layer_sets,
+      count, r.by_name ? "name" : "order, operator and extents", r.only_a, r.only_b, r.layer_sets,
       all || count <= kMostRows ? "" : fmt::format("; the {} worst:", kMostRows));
   if (!table.empty()) text += table.Text();
   for (const Compared& c : r.layers)
@@ -112,6 +112,7 @@ std::string CompareJson(const CompareReport& r) {
   json.End().Key("layers").BeginArray();
   for (const Compared& c : r.layers) ComparedJson(json, c);
   json.End();
+  json.Key("layers_by").String(r.by_name ? "name" : "structure");
   const Compared* worst = Worst(Layers(r));
   json.Key("worst_layer").String(worst == nullptr ? "" : worst->name);
   return json.End().text() + '\n';

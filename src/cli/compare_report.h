@@ -12,6 +12,7 @@ struct CompareReport {
   std::string a, b;
   size_t sets = 0, layer_sets = 0;
   std::vector<Compared> outputs, layers;  // layers in the order in which a computes them
+  bool by_name = true;                    // how layers were paired (cli/compare_pairs.h)
   size_t only_a = 0, only_b = 0;          // values inside that have no partner
 };
 

@@ -61,6 +61,29 @@ std::optional<Meaning> MeaningOf(const Graph& g, ValueId v) {
   return std::nullopt;
 }
 
+// What belongs to the layer before it when that is all it feeds.
+constexpr std::string_view kTails[] = {"Clip", "DequantizeLinear", "Identity", "QuantizeLinear",
+                                       "Relu"};
+bool IsTail(const Node& n) { return std::ranges::find(kTails, n.op->name) != std::end(kTails); }
+
+// The value through which everybody reads what node n makes.
+ValueId LastOf(const Graph& g, const Node& n) {
+  ValueId v = n.outputs[0];
+  while (g.UseCount(v) == 1 && !g.IsOutput(v)) {
+    const Node& next = g.node(g.value(v).uses[0].node);
+    if (!IsTail(next) || next.inputs[0] != v) break;
+    v = next.outputs[0];
+  }
+  return v;
+}
+
+// "Conv" of QLinearConv.
+std::string LayerOf(const Node& n) {
+  std::string_view name = n.op->name;
+  if (name.starts_with("QLinear")) name.remove_prefix(7);
+  return name == "QGemm" ? "Gemm" : std::string(name);
+}
+
 Result<ValueId> Dequantised(Graph& g, ValueId codes, const Meaning& m) {
   std::vector<ValueId> inputs = {codes, m.scale};
   if (m.zero != ValueId::kNone) inputs.push_back(m.zero);
@@ -119,8 +142,11 @@ Result<std::vector<InnerValue>> InnerValues(const std::string& path) {
   const Graph& g = *model->graph;
   const std::vector<bool> computed = Computed(g);
   std::vector<InnerValue> values;
+  std::unordered_map<ValueId, std::string> layers;  // by the value that a layer passes on
   for (const NodeId id : g.SoundOrder()) {
     const Node& n = g.node(id);
+    if (!IsTail(n) && !n.outputs.empty() && n.outputs[0] != ValueId::kNone)
+      layers[LastOf(g, n)] = LayerOf(n);
     for (size_t i = 0; i < n.outputs.size(); ++i) {
       const ValueId v = n.outputs[i];
       if (v == ValueId::kNone || !computed[size_t(v)] || g.IsOutput(v)) continue;
@@ -129,7 +155,8 @@ Result<std::vector<InnerValue>> InnerValues(const std::string& path) {
       if (value.name.empty() || value.type.kind != Type::Kind::kTensor ||
           !(IsFloat(t) || (IsCode(t) && MeaningOf(g, v))))
         continue;
-      values.push_back({value.name, n.name, std::string(n.op->name), int(i), t});
+      values.push_back({value.name, n.name, std::string(n.op->name), int(i), layers[v],
+                        value.type.dims, value.type.ranked});
     }
   }
   return values;
