@@ -26,6 +26,9 @@ const Compared* Worst(const std::vector<const Compared*>& layers) {
   return it == layers.end() || (*it)->difference.equal() ? nullptr : *it;
 }
 
+// Without folders, which a picture has no room for.
+std::string FileOf(const std::string& path) { return path.substr(path.find_last_of('/') + 1); }
+
 std::string Agreed(int64_t part, int64_t whole) {
   if (whole == 0) return "-";
   return fmt::format("{:.2f} % ({} of {})", 100 * double(part) / double(whole), part, whole);
@@ -135,7 +138,8 @@ std::string SqnrSvg(const CompareReport& r) {
     return kLeft +
            (double(i) + 0.5) / double(std::max<size_t>(1, layers.size())) * (kRight - kLeft);
   };
-  std::string svg = SvgBegin(kWidth, kHeight, kLeft, fmt::format("{} against {}", r.b, r.a));
+  std::string svg =
+      SvgBegin(kWidth, kHeight, kLeft, fmt::format("{} against {}", FileOf(r.b), FileOf(r.a)));
   const double step = high - low > 100 ? 20 : 10;
   for (double db = low; db <= high; db += step) {
     svg += SvgLine(kLeft, y(db), kRight, y(db), "stroke=\"#e4e4e4\"");
