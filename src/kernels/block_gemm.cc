@@ -334,7 +334,7 @@ void PanelTiles(DotArgs t) {
       QuadTile<kBits, kDigits, kRows, kWidth>(t);
     t.column += kWidth * hn::Lanes(F32());
   };
-  constexpr int kWidth = TileWidth(kDigits == 0 ? 2 : kDigits, kRows);
+  constexpr int kWidth = TileWidth(kDigits == 0 ? 1 : kDigits, kRows);
   while (t.column + kWidth * hn::Lanes(F32()) <= t.cols) tile.template operator()<kWidth>();
   while (t.column < t.cols) tile.template operator()<1>();
 }

@@ -54,8 +54,8 @@ void Dot(benchmark::State& state) {
   int64_t copy = 0;
   double best = 1e30;
   for (auto _ : state) {
-    const double begin = Seconds();
     for (int64_t i = 0; i < kCopies; ++i) {
+      const double begin = Seconds();
       w.codes = reinterpret_cast<const uint32_t*>(all_codes.as<float>() + copy * codes);
       w.scales = all_scales.as<float>() + copy * scales;
       copy = (copy + 1) % kCopies;
@@ -63,9 +63,9 @@ void Dot(benchmark::State& state) {
         PrepareBlockRow(w, kind, x.as<float>() + r * k,
                         reinterpret_cast<uint8_t*>(rows.raw()) + size_t(r) * row_bytes);
       BlockDot(w, kind, rows.raw(), m, nullptr, c.mut<float>(), n, 0, w.panels.count);
+      benchmark::ClobberMemory();
+      best = std::min(best, Seconds() - begin);
     }
-    benchmark::ClobberMemory();
-    best = std::min(best, (Seconds() - begin) / double(kCopies));
   }
   state.counters["best_us"] = best * 1e6;
   ReportBandwidth(state, bytes, best);

@@ -11,8 +11,9 @@ constexpr int64_t kRowsPerCall = 1024;  // of pointers on the stack of GemmStrid
 // Up to so many rows are multiplied with the codes; with more of them it is cheaper to decode the
 // weights once.
 constexpr int64_t kFewRows = 8;
-// Decoded weights that rows pass over: half of a second-level cache of 256 KiB.
-constexpr int64_t kDecodedFloats = 1 << 15;
+// Decoded weights that rows pass over, of a first-level cache of 32 KiB, and numbers of x that meet
+// them, of a second-level cache of 512 KiB.
+constexpr int64_t kDecodedFloats = 6 << 10, kInputFloats = 64 << 10;
 
 int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -49,6 +50,15 @@ std::optional<BlockOrder> OrderOf(const MatMulNBitsAttrs& a, const Tensor* group
   return o;
 }
 
+// A panel as if it were all.
+GemmPanels OnePanel(const GemmPanels& panels, int64_t p) {
+  GemmPanels one = panels;
+  one.vectors = panels.width(p);
+  one.n = std::min(one.vectors * panels.lanes, panels.n - panels.first_vector(p) * panels.lanes);
+  one.count = 1;
+  return one;
+}
+
 class BlockGemmKernel final : public Kernel {
  public:
   MatMulNBitsAttrs attrs;
@@ -60,7 +70,7 @@ class BlockGemmKernel final : public Kernel {
   BlockRow kind = BlockRow::kFloats;
   bool decoded = false;
   GemmSplit split;
-  int64_t shares = 1;
+  int64_t shares = 1, blocks_at_once = 1;
   // Scratch, in bytes: x in the packed order, x prepared or a share's decoded weights, bias.
   int64_t prepared_at = 0, decoded_at = 0, bias_at = 0, scratch = 0;
 
@@ -104,13 +114,8 @@ class BlockGemmKernel final : public Kernel {
   }
 
   int64_t RowGrain() const { return std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, w.k())); }
-  // Blocks that are decoded at once.
-  int64_t BlocksAtOnce() const {
-    const int64_t floats = w.block() * w.panels.width(0) * w.panels.lanes;
-    return std::clamp<int64_t>(kDecodedFloats / floats, 1, w.blocks);
-  }
   int64_t DecodedFloats() const {
-    return BlocksAtOnce() * w.block() * w.panels.width(0) * w.panels.lanes;
+    return blocks_at_once * w.block() * w.panels.width(0) * w.panels.lanes;
   }
 
  private:
@@ -133,17 +138,14 @@ class BlockGemmKernel final : public Kernel {
     return to;
   }
 
+  // Part after part of the sums: its columns of x stay in the second-level cache while all panels
+  // pass, each of which is decoded once.
   void DecodedItem(const GemmSplit::Item& item, const float* x, const float* bias, float* y,
                    float* to) const {
-    const int64_t at_once = BlocksAtOnce();
-    for (int64_t p = item.panel_begin; p < item.panel_end; ++p) {
-      const int64_t first = w.panels.first_vector(p) * w.panels.lanes;
-      GemmPanels one = w.panels;
-      one.n = std::min<int64_t>(w.panels.width(p) * w.panels.lanes, w.panels.n - first);
-      one.vectors = w.panels.width(p);
-      one.count = 1;
-      for (int64_t b = 0; b < w.blocks; b += at_once) {
-        const int64_t count = std::min(at_once, w.blocks - b);
+    for (int64_t b = 0; b < w.blocks; b += blocks_at_once) {
+      const int64_t count = std::min(blocks_at_once, w.blocks - b);
+      for (int64_t p = item.panel_begin; p < item.panel_end; ++p) {
+        const int64_t first = w.panels.first_vector(p) * w.panels.lanes;
         DecodeBlocks(w, p, b, count, to);
         GemmArgs g;
         g.m = item.m_end - item.m_begin;
@@ -154,7 +156,8 @@ class BlockGemmKernel final : public Kernel {
         g.first = b == 0;
         g.last = b + count == w.blocks;
         if (bias != nullptr) g.epilogue.bias = bias + first;
-        GemmStrided(one, g, x + item.m_begin * w.k() + b * w.block(), w.k(), 0, 1);
+        GemmStrided(OnePanel(w.panels, p), g, x + item.m_begin * w.k() + b * w.block(), w.k(), 0,
+                    1);
       }
     }
   }
@@ -189,10 +192,7 @@ Result<Tensor> PackCodes(const BlockGemmKernel& kernel, const Tensor& b, WeightC
       return PackBlockTable(panels, words, b.raw(), words * 4, 4, 4, begin, end, packed.raw());
     for (int64_t p = begin; p < end; ++p) {
       const int64_t first = panels.first_vector(p) * panels.lanes;
-      GemmPanels one = panels;
-      one.n = std::min<int64_t>(panels.width(p) * panels.lanes, panels.n - first);
-      one.vectors = panels.width(p);
-      one.count = 1;
+      const GemmPanels one = OnePanel(panels, p);
       const auto rows = WordsOf(kernel, b.as<uint8_t>(), first, one.n);
       PackBlockTable(one, words, rows.data(), words * 4, 4, 4, 0, 1,
                      packed.mut<int32_t>() + first * words);
@@ -304,7 +304,13 @@ Result<KernelPtr> LowerPackedBlocks(const MatMulNBitsAttrs& a, LowerContext& ctx
 
   k.kind = a.accuracy_level == 4 ? FastestBlockRow(k.w) : ExactBlockRow(k.w, k.rows);
   k.decoded = k.kind != BlockRow::kBytes && k.rows > kFewRows;
-  k.split = SplitGemm(k.w.panels, 1, k.rows, k.w.k(), kRowsPerCall, ctx.threads());
+  // A panel should be decoded once, so the columns of a part count, not all K.
+  const int64_t columns = std::clamp<int64_t>(kInputFloats / k.rows, 1, k.w.k());
+  k.blocks_at_once = std::clamp<int64_t>(
+      std::min(columns, kDecodedFloats / (k.w.panels.width(0) * k.w.panels.lanes)) / k.w.block(), 1,
+      k.w.blocks);
+  k.split =
+      SplitGemm(k.w.panels, 1, k.rows, k.decoded ? columns : k.w.k(), kRowsPerCall, ctx.threads());
   k.shares = std::min<int64_t>(ctx.threads(), k.split.items());
   const auto take = [&](int64_t bytes) {
     const int64_t at = k.scratch;

@@ -66,6 +66,57 @@ TEST(MatMulNBitsTest, TheKernelSumsManyColumnsOfManyRows) {
   t.ExpectKernelMatches({1e-5, 1e-5});
 }
 
+// Of K = 70 or a multiple of the block, and 37 columns.
+OpTest Blocks(const Tensor& a, int64_t bits, int64_t block, bool zeros = false) {
+  const int64_t K = a.dims().back(), blocks = (K + block - 1) / block;
+  OpTest t("MatMulNBits", "com.microsoft");
+  t.Attr("K", int(K)).Attr("N", 37).Attr("bits", int(bits)).Attr("block_size", int(block));
+  t.Input(a)
+      .Const(RandomInts<uint8_t>({37, blocks, block * bits / 8}, 0, 255))
+      .Const(RandomF32({37, blocks}, 0.01f, 0.1f));
+  if (zeros) t.Const(RandomInts<uint8_t>({37, (blocks * bits + 7) / 8}, 0, 255));
+  return t;
+}
+
+TEST(MatMulNBitsTest, TheKernelTakesAllBlocksWithFewRowsAndMany) {
+  for (const int64_t bits : {2, 4, 8})
+    for (const int64_t block : {16, 32, 64, 128, 256})
+      for (const int64_t rows : {1, 3, 8, 9, 40})
+        for (const int64_t K : {int64_t{70}, 2 * block}) {
+          SCOPED_TRACE(fmt::format("{} bits, {} rows, K {}, block {}", bits, rows, K, block));
+          Blocks(RandomF32({rows, K}), bits, block, block == 32)
+              .ExpectKernelMatches({bits == 8 ? 5e-4 : 5e-5, 1e-5});
+        }
+}
+
+TEST(MatMulNBitsTest, ColumnsOfABlockMayLieAnywhere) {
+  std::vector<int32_t> group(96);
+  for (int32_t k = 0; k < 96; ++k) group[size_t(k)] = (k * 7 + k / 5) % 3;
+  for (const int64_t rows : {1, 20}) {
+    OpTest t = Blocks(RandomF32({rows, 96}), 4, 32, true);
+    t.Const(Tensor::Of<int32_t>({96}, std::span<const int32_t>(group)));
+    t.ExpectKernelMatches({5e-5, 1e-5});
+  }
+  OpTest one = Blocks(RandomF32({1, 96}), 4, 32, true);  // all in one block, which then is too long
+  one.Const(Tensor::Zeros(DType::kI32, {96}).value());
+  one.ExpectKernelMatches({5e-5, 1e-5});
+}
+
+// Integers of which the largest is 127 are what they are rounded to.
+TEST(MatMulNBitsTest, LevelFourRoundsToEightBits) {
+  for (const int64_t rows : {1, 5, 40}) {
+    Tensor a = RandomF32({rows, 128}, -120, 120);
+    for (int64_t i = 0; i < a.count(); ++i)
+      a.mut<float>()[i] = i % 16 == 0 ? 127.0f : std::round(a.as<float>()[i]);
+    for (const int64_t bits : {2, 4, 8}) {
+      OpTest t = Blocks(a, bits, 32, true);
+      t.Attr("accuracy_level", 4).ExpectKernelMatches({0.05, 1e-5});
+    }
+    OpTest halves = Blocks(RandomF32({rows, 128}), 4, 32);  // others within their bound
+    halves.Attr("accuracy_level", 4).ExpectKernelMatches({128 * 8 * 0.1 / 254, 0});
+  }
+}
+
 TEST(MatMulNBitsTest, RefusesExtentsThatDoNotFit) {
   EXPECT_EQ(NBits(Tensor::Of<float>({1, 4}, {1, 2, 3, 4})).Infer().error().code,
             Code::kInvalidArgument);
