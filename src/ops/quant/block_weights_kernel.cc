@@ -1,5 +1,6 @@
 // Products with constant weights of a few bits, repacked for the kernels that stream them.
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/block_gemm.h"
 #include "ops/quant/block_weights.h"
@@ -11,9 +12,9 @@ constexpr int64_t kRowsPerCall = 1024;  // of pointers on the stack of GemmStrid
 // Up to so many rows are multiplied with the codes; with more of them it is cheaper to decode the
 // weights once.
 constexpr int64_t kFewRows = 8;
-// Decoded weights that rows pass over, of a first-level cache of 32 KiB, and numbers of x that meet
-// them, of a second-level cache of 512 KiB.
-constexpr int64_t kDecodedFloats = 6 << 10, kInputFloats = 64 << 10;
+// Decoded weights that rows pass over, half of a first-level cache of 32 KiB, and numbers of x that
+// meet them, of a second-level cache of 512 KiB.
+constexpr int64_t kDecodedFloats = 4 << 10, kInputFloats = 64 << 10;
 
 int64_t Aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -96,19 +97,19 @@ class BlockGemmKernel final : public Kernel {
         for (int64_t r = begin; r < end; ++r)
           PrepareBlockRow(w, kind, x + r * w.k(), bytes + prepared_at + size_t(r) * row_bytes);
       });
-    ctx.ParallelFor(shares, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t share = begin; share < end; ++share)
-        for (int64_t i = split.items() * share / shares; i < split.items() * (share + 1) / shares;
-             ++i) {
-          const GemmSplit::Item item = split.item(i);
-          if (decoded)
-            DecodedItem(item, x, bias, y,
-                        reinterpret_cast<float*>(bytes + decoded_at) + share * DecodedFloats());
-          else
-            BlockDot(w, kind, bytes + prepared_at + size_t(item.m_begin) * row_bytes,
-                     item.m_end - item.m_begin, bias, y + item.m_begin * attrs.N, attrs.N,
-                     item.panel_begin, item.panel_end);
-        }
+    // Items go to whoever is free, and memory for decoded weights to every share.
+    std::atomic<int64_t> next{0};
+    ctx.ParallelFor(shares, 1, [&](int64_t share, int64_t) {
+      float* const to = reinterpret_cast<float*>(bytes + decoded_at) + share * DecodedFloats();
+      for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < split.items();) {
+        const GemmSplit::Item item = split.item(i);
+        if (decoded)
+          DecodedItem(item, x, bias, y, to);
+        else
+          BlockDot(w, kind, bytes + prepared_at + size_t(item.m_begin) * row_bytes,
+                   item.m_end - item.m_begin, bias, y + item.m_begin * attrs.N, attrs.N,
+                   item.panel_begin, item.panel_end);
+      }
     });
     return {};
   }
