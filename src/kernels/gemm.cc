@@ -46,10 +46,59 @@ HWY_INLINE void ForEachBlock(const GemmArgs& g, int64_t block_rows, F&& f) {
     }
 }
 
+void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats, int64_t begin,
+               int64_t end);
+
+template <class Numbers>
+void Decode(const uint16_t* from, int64_t count, float* to) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = int64_t(hn::Lanes(d));
+  for (int64_t i = 0; i < count; i += lanes) hn::Store(Numbers::Load(d, from + i), d, to + i);
+}
+
+// Rows pass over the part of a panel that is decoded while it lies in the first-level cache.
+template <class Numbers>
+void HalvesRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats, int64_t begin,
+                 int64_t end) {
+  if (IsGemv(g)) return GemvRange<Numbers>(panels, g, g.halves, begin, end);
+  constexpr int64_t kFloats = 1 << 12;  // 16 KiB: half of that cache
+  HWY_ALIGN float floats[kFloats];
+  for (int64_t panel = begin; panel < end; ++panel) {
+    const int64_t first = panels.first_vector(panel) * panels.lanes;
+    GemmPanels one = panels;
+    one.vectors = panels.width(panel);
+    one.n = std::min(one.vectors * panels.lanes, panels.n - first);
+    one.count = 1;
+    const int64_t cols = one.vectors * panels.lanes;
+    const uint16_t* const b = g.halves + first * g.packed_rows + g.first_row * cols;
+    const int64_t parts = std::max<int64_t>(1, (g.k * cols + kFloats - 1) / kFloats);
+    for (int64_t i = 0; i < parts; ++i) {
+      const int64_t k0 = g.k * i / parts, k1 = g.k * (i + 1) / parts;
+      Decode<Numbers>(b + k0 * cols, (k1 - k0) * cols, floats);
+      GemmArgs part = g;
+      part.halves = nullptr;
+      part.packed = floats;
+      part.k = part.packed_rows = k1 - k0;
+      part.first_row = 0;
+      part.a_first += k0;
+      part.c += first;
+      if (g.epilogue.bias != nullptr) part.epilogue.bias += first;
+      if (g.epilogue.residual != nullptr) part.epilogue.residual += first;
+      part.first = g.first && i == 0;
+      part.last = g.last && i + 1 == parts;
+      GemmRange(one, part, block_floats, 0, 1);
+    }
+  }
+}
+
 // A block of a panel, `block_floats`, is what all rows pass over before the next one.
 void GemmRange(const GemmPanels& panels, const GemmArgs& g, int64_t block_floats, int64_t begin,
                int64_t end) {
-  if (IsGemv(g)) return GemvRange(panels, g, begin, end);
+  if (g.halves != nullptr)
+    return g.half_type == HalfType::kBF16
+               ? HalvesRange<BFloat16Numbers>(panels, g, block_floats, begin, end)
+               : HalvesRange<Float16Numbers>(panels, g, block_floats, begin, end);
+  if (IsGemv(g)) return GemvRange<FloatNumbers>(panels, g, g.packed, begin, end);
   const Limits limits = LimitsOf(g.epilogue.activation);
   const int64_t lanes = panels.lanes;
   for (int64_t panel = begin; panel < end; ++panel) {

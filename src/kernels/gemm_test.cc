@@ -3,12 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
 
+#include "kernels/block_gemm.h"
 #include "kernels/simd_targets.h"
+#include "tensor/tensor.h"
 
 namespace dunlin {
 namespace {
@@ -209,6 +212,56 @@ TEST(GemmSplit, CoversEverythingOnceWhateverTheThreads) {
           }
           EXPECT_EQ(area, m * panels.count) << m << " " << n << " " << k << " " << threads;
         }
+}
+
+// Every f32 that a half gives; the sums differ in their order alone.
+TEST(Gemm, HalvesGiveWhatTheirFloatsGive) {
+  ForEachSimdTarget([](const char* target) {
+    for (const HalfType type : {HalfType::kBF16, HalfType::kF16})
+      for (const int64_t m : {1, 2, 3, 4, 7, 30})
+        for (const int64_t n : {1, 8, 33, 70})
+          for (const int64_t k : {1, 8, 300, 900}) {
+            std::vector<float> b = Random(k * n, 1);
+            std::vector<uint16_t> halves;
+            for (float& x : b) {
+              if (type == HalfType::kBF16) {
+                halves.push_back(std::bit_cast<uint16_t>(BFloat16(x)));
+                x = float(BFloat16(x));
+              } else {
+                halves.push_back(std::bit_cast<uint16_t>(Half(x)));
+                x = float(Half(x));
+              }
+            }
+            const GemmPanels panels = MakeGemmPanels(n);
+            std::vector<uint16_t> packed(size_t(panels.packed_floats(k)));
+            PackBlockTable(panels, k, halves.data(), 2, n * 2, 2, 0, panels.count, packed.data());
+            const std::vector<float> a = Random(m * k, 2), bias = Random(n, 3),
+                                     residual = Random(m * n, 4);
+            std::vector<float> c(size_t(m * n));
+            GemmArgs g;
+            g.k = g.packed_rows = k;
+            g.m = m;
+            g.halves = packed.data();
+            g.half_type = type;
+            g.c = c.data();
+            g.c_stride = n;
+            g.epilogue = {2, bias.data(), residual.data(), n, {Activation::kRelu}};
+            GemmStrided(panels, g, a.data(), k, 0, panels.count);
+            for (int64_t i = 0; i < m; ++i)
+              for (int64_t j = 0; j < n; ++j) {
+                double sum = 0, magnitude = 1;
+                for (int64_t l = 0; l < k; ++l) {
+                  const double product = double(a[size_t(i * k + l)]) * b[size_t(l * n + j)];
+                  sum += 2 * product;
+                  magnitude += 2 * std::abs(product);
+                }
+                sum += double(bias[size_t(j)]) + residual[size_t(i * n + j)];
+                ASSERT_NEAR(c[size_t(i * n + j)], std::max(0.0, sum),
+                            double(k + 4) * 0x1p-23 * magnitude)
+                    << target << " m " << m << " n " << n << " k " << k << " type " << int(type);
+              }
+          }
+  });
 }
 
 }  // namespace

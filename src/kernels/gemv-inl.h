@@ -27,11 +27,31 @@ constexpr int GemvStreams(int rows) { return 6 / rows; }
 // 20 GB/s, the time memory takes to answer.
 constexpr size_t kGemvAheadBytes = 1024;
 
+// How the numbers of B are read as f32.
+struct FloatNumbers {
+  using T = float;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const float* p) {
+    return hn::LoadU(d, p);
+  }
+};
+template <class Half>
+struct HalfNumbers {
+  using T = uint16_t;
+  template <class D>
+  static HWY_INLINE hn::Vec<D> Load(D d, const uint16_t* p) {
+    const hn::Rebind<Half, D> narrow;
+    return hn::PromoteTo(d, hn::LoadU(narrow, reinterpret_cast<const Half*>(p)));
+  }
+};
+using BFloat16Numbers = HalfNumbers<hwy::bfloat16_t>;
+using Float16Numbers = HalfNumbers<hwy::float16_t>;
+
 // Sums of `kRows` rows over a panel of `k` rows into `sums`, [kRows][kWidth * lanes]. The panel
 // behind this one is asked for towards the end when there is `more`.
-template <int kRows, int kWidth>
-HWY_NOINLINE void GemvPanel(const float* const* rows, size_t k, const float* HWY_RESTRICT b,
-                            bool more, float* sums) {
+template <class Numbers, int kRows, int kWidth>
+HWY_NOINLINE void GemvPanel(const float* const* rows, size_t k,
+                            const typename Numbers::T* HWY_RESTRICT b, bool more, float* sums) {
   constexpr int kStreams = GemvStreams(kRows);
   const hn::ScalableTag<float> d;
   using V = hn::Vec<decltype(d)>;
@@ -46,10 +66,10 @@ HWY_NOINLINE void GemvPanel(const float* const* rows, size_t k, const float* HWY
 
   // One step of the first kCount streams, `apart` rows from each other.
   const auto step = [&]<int kCount>(size_t at, size_t apart, size_t ahead) HWY_ATTR {
-    const float* from = b + at * cols;
+    const auto* from = b + at * cols;
 #pragma GCC unroll 16
     for (int s = 0; s < kCount; ++s) {
-      const float* row = from + size_t(s) * apart * cols;
+      const auto* row = from + size_t(s) * apart * cols;
       const size_t k_at = at + size_t(s) * apart;
       V x[kRows];
 #pragma GCC unroll 16
@@ -57,14 +77,14 @@ HWY_NOINLINE void GemvPanel(const float* const* rows, size_t k, const float* HWY
 #pragma GCC unroll 16
       for (int j = 0; j < kWidth; ++j) {
         __builtin_prefetch(row + size_t(j) * lanes + ahead);
-        const V v = hn::LoadU(d, row + size_t(j) * lanes);
+        const V v = Numbers::Load(d, row + size_t(j) * lanes);
 #pragma GCC unroll 16
         for (int i = 0; i < kRows; ++i) acc[s][i][j] = hn::MulAdd(x[i], v, acc[s][i][j]);
       }
     }
   };
   const size_t length = k / kStreams, rest = length * kStreams;
-  const size_t ahead = std::max<size_t>(1, kGemvAheadBytes / sizeof(float) / cols);
+  const size_t ahead = std::max<size_t>(1, kGemvAheadBytes / sizeof(*b) / cols);
   const size_t turn = length - std::min(length, ahead);
   size_t at = 0;
   for (; at < turn; ++at) step.template operator()<kStreams>(at, length, ahead * cols);
@@ -85,14 +105,14 @@ HWY_NOINLINE void GemvPanel(const float* const* rows, size_t k, const float* HWY
     }
 }
 
-using GemvFunction = void (*)(const float* const*, size_t, const float*, bool, float*);
-
 // [width][rows]
+template <class Numbers>
 struct GemvTable {
-  GemvFunction at[kMaxPanelWidth + 1][kGemvRows + 1] = {};
+  using Function = void (*)(const float* const*, size_t, const typename Numbers::T*, bool, float*);
+  Function at[kMaxPanelWidth + 1][kGemvRows + 1] = {};
   template <int kWidth, int... kRows>
   constexpr void Fill(std::integer_sequence<int, kRows...>) {
-    ((at[kWidth][kRows + 1] = &GemvPanel<kRows + 1, kWidth>), ...);
+    ((at[kWidth][kRows + 1] = &GemvPanel<Numbers, kRows + 1, kWidth>), ...);
   }
   template <int... kWidths>
   constexpr void FillAll(std::integer_sequence<int, kWidths...>) {
@@ -100,14 +120,17 @@ struct GemvTable {
   }
   constexpr GemvTable() { FillAll(std::make_integer_sequence<int, kMaxPanelWidth>()); }
 };
-constexpr GemvTable kGemvs;
+template <class Numbers>
+constexpr GemvTable<Numbers> kGemvs;
 
 inline bool IsGemv(const GemmArgs& g) {
   return g.m <= kGemvRows && g.taps == 1 && g.first && g.last && g.direct == nullptr;
 }
 
-// What Gemm says, where IsGemv.
-inline void GemvRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin, int64_t end) {
+// What Gemm says, where IsGemv, with a B that is packed in these numbers.
+template <class Numbers>
+void GemvRange(const GemmPanels& panels, const GemmArgs& g, const typename Numbers::T* packed,
+               int64_t begin, int64_t end) {
   const hn::ScalableTag<float> d;
   const GemmEpilogue& e = g.epilogue;
   const Limits limits = LimitsOf(e.activation);
@@ -121,10 +144,10 @@ inline void GemvRange(const GemmPanels& panels, const GemmArgs& g, int64_t begin
     const size_t first = size_t(panels.first_vector(panel)) * lanes,
                  panel_cols = size_t(width) * lanes;
     const size_t cols = std::min(panel_cols, size_t(panels.n) - first);
-    kGemvs.at[width][g.m](
+    kGemvs<Numbers>.at[width][g.m](
         rows, size_t(g.k),
-        g.packed + first * size_t(g.packed_rows) + size_t(g.first_row) * panel_cols,
-        panel + 1 < end, sums);
+        packed + first * size_t(g.packed_rows) + size_t(g.first_row) * panel_cols, panel + 1 < end,
+        sums);
     for (size_t i = 0; i < size_t(g.m); ++i) {
       float* const c = g.c + i * size_t(g.c_stride) + first;
       const float* const residual =

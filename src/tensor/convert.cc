@@ -111,6 +111,12 @@ Tensor Widened(const Tensor& t) {
                       Buffer::Widened(t.buffer(), t.offset(), t.dtype(), size_t(t.count())));
 }
 
+std::optional<Tensor> NarrowOf(const Tensor& t) {
+  const auto from = t.buffer() == nullptr ? std::nullopt : t.buffer()->narrow();
+  if (!from) return std::nullopt;
+  return Tensor::Over(from->type, t.dims(), from->buffer, from->offset + t.offset() / 2);
+}
+
 Result<std::vector<int64_t>> ToInts(const Tensor& t) {
   if (!IsInteger(t.dtype()) && !IsNarrowInt(t.dtype()) && t.dtype() != DType::kBool)
     return Fail(Code::kInvalidArgument, "an integer list has element type {}",

@@ -167,6 +167,10 @@ std::shared_ptr<Buffer> Buffer::Widened(std::shared_ptr<Buffer> narrow, size_t o
   return b;
 }
 
+std::optional<Buffer::Narrow> Buffer::narrow() const {
+  return widened() ? std::optional(Narrow{file_, file_offset_, narrow_}) : std::nullopt;
+}
+
 void Buffer::CopyTo(std::byte* to, size_t offset, size_t bytes) const {
   if (!widened() || copied_.load()) {
     if (bytes > 0) std::memcpy(to, source() + offset, bytes);

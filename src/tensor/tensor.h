@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -72,6 +73,13 @@ class Buffer {
   // first time data() is called, as Unaligned's are copied; until then they take no memory.
   static std::shared_ptr<Buffer> Widened(std::shared_ptr<Buffer> narrow, size_t offset, DType type,
                                          size_t count);
+  struct Narrow {
+    std::shared_ptr<Buffer> buffer;
+    size_t offset;
+    DType type;
+  };
+  // What Widened was given, if it made this.
+  std::optional<Narrow> narrow() const;
   ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -193,5 +201,7 @@ Status ConvertElements(DType from_type, const void* from, DType to_type, void* t
 Result<Tensor> Convert(const Tensor& t, DType to);
 // A tensor of f16 or bf16 as f32, converted when it is first read as a whole; see Buffer::Widened.
 Tensor Widened(const Tensor& t);
+// The tensor that Widened was given, if it made `t`.
+std::optional<Tensor> NarrowOf(const Tensor& t);
 
 }  // namespace dunlin

@@ -142,5 +142,25 @@ TEST(FusedMatMul, KernelMatchesForFewRowsAndChangingWeights) {
         }
 }
 
+// Weights that the model has in halves are packed as halves, and give what their floats give.
+TEST(MatMul, HalvesStayHalves) {
+  for (const DType type : {DType::kF16, DType::kBF16})
+    for (const int64_t rows : {1, 3, 5, 40}) {
+      const auto halves = [&](const Dims& dims) {
+        return Widened(Convert(RandomF32(dims), type).value());
+      };
+      OpTest product("MatMul");
+      product.Input(RandomF32({2, rows, 100})).Const(halves({100, 37}));
+      product.ExpectKernelMatches({1e-5, 1e-5});
+      EXPECT_EQ(product.Kernel({})->kernel, "gemm.halves");
+      OpTest turned("Gemm");
+      turned.Attr("transB", true).Input(RandomF32({rows, 100})).Const(halves({37, 100}));
+      turned.Const(RandomF32({37})).ExpectKernelMatches({1e-5, 1e-5});
+      OpTest batch("MatMul");
+      batch.Input(RandomF32({3, rows, 20})).Const(halves({3, 20, 9}));
+      batch.ExpectKernelMatches({1e-5, 1e-5});
+    }
+}
+
 }  // namespace
 }  // namespace dunlin::testing

@@ -1,6 +1,7 @@
 // The f32 matrix product on packed panels.
 #include <algorithm>
 
+#include "kernels/block_gemm.h"
 #include "kernels/gemm.h"
 #include "ops/matmul/product.h"
 
@@ -17,6 +18,7 @@ int64_t Aligned(int64_t floats) {
 // How the right operand is read.
 enum class Right {
   kPacked,    // constant, packed when the model was loaded
+  kHalves,    // the same in f16 or bf16, of which it was made
   kRepacked,  // packed into scratch at every run
   kDirect,    // as it is, but for a panel that ends in a partial vector
   kDot,       // transposed, as it is
@@ -55,6 +57,8 @@ class ProductKernel final : public Kernel {
     switch (right) {
       case Right::kPacked:
         return "gemm.packed";
+      case Right::kHalves:
+        return "gemm.halves";
       case Right::kRepacked:
         return "gemm.repacked";
       case Right::kDirect:
@@ -65,7 +69,7 @@ class ProductKernel final : public Kernel {
     return "gemm";
   }
   InputUse uses(int input) const override {
-    return input == 1 && right == Right::kPacked ? InputUse::kNothing : InputUse::kValues;
+    return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
   }
   size_t scratch_bytes() const override { return size_t(scratch_floats) * sizeof(float); }
 
@@ -73,10 +77,11 @@ class ProductKernel final : public Kernel {
     float* const scratch = static_cast<float*>(ctx.scratch());
     const float* a = ctx.in(0).as<float>();
     if (trans_a) a = TransposeA(ctx, a, scratch + a_at);
-    const float* const b = ctx.in(1).as<float>();
+    const float* const b = packed.defined() ? nullptr : ctx.in(1).as<float>();
     const float* const panels_of_b = right == Right::kPacked ? packed.as<float>()
-                                     : right == Right::kDot  ? nullptr
-                                                             : PackB(ctx, scratch + packed_at);
+                                     : right == Right::kHalves || right == Right::kDot
+                                         ? nullptr
+                                         : PackB(ctx, scratch + packed_at);
     GemmEpilogue epilogue;
     epilogue.alpha = attrs.alpha;
     epilogue.activation = attrs.act;
@@ -96,6 +101,10 @@ class ProductKernel final : public Kernel {
         g.k = g.packed_rows = k;
         const int64_t b_at = OffsetOf(at, batch, b_strides);
         if (panels_of_b != nullptr) g.packed = panels_of_b + b_at * matrix;
+        if (right == Right::kHalves) {
+          g.halves = reinterpret_cast<const uint16_t*>(packed.raw()) + b_at * matrix;
+          g.half_type = packed.dtype() == DType::kF16 ? HalfType::kF16 : HalfType::kBF16;
+        }
         if (right == Right::kDirect) g.direct = b + b_at * k * n;
         g.direct_stride = n;
         g.c_stride = n;
@@ -174,6 +183,18 @@ Result<Tensor> PackConstant(const ProductKernel& p, const Tensor& b, WeightCache
   return packed;
 }
 
+Result<Tensor> PackHalves(const ProductKernel& p, const Tensor& b, WeightCache& cache) {
+  const int64_t matrix = p.panels.packed_floats(p.k), bytes = 2;
+  Tensor packed = TRY(Tensor::Create(b.dtype(), {p.b_matrices * matrix}));
+  for (int64_t i = 0; i < p.b_matrices; ++i)
+    cache.ParallelFor(p.panels.count, 1, [&](int64_t begin, int64_t end) {
+      PackBlockTable(p.panels, p.k, b.raw() + i * p.k * p.n * bytes, (p.trans_b ? p.k : 1) * bytes,
+                     (p.trans_b ? 1 : p.n) * bytes, bytes, begin, end,
+                     packed.raw() + i * matrix * bytes);
+    });
+  return packed;
+}
+
 }  // namespace
 
 Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
@@ -210,8 +231,14 @@ Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
     const std::string recipe =
         fmt::format("gemm lanes {} panels {} matrices {} k {} n {} transposed {}", p.panels.lanes,
                     p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
-    p.packed = TRY(ctx.weights().Get(
-        *constant, recipe, [&](const Tensor& t) { return PackConstant(p, t, ctx.weights()); }));
+    if (const auto halves = NarrowOf(*constant)) {
+      p.right = Right::kHalves;
+      p.packed = TRY(ctx.weights().Get(
+          *halves, recipe, [&](const Tensor& t) { return PackHalves(p, t, ctx.weights()); }));
+    } else {
+      p.packed = TRY(ctx.weights().Get(
+          *constant, recipe, [&](const Tensor& t) { return PackConstant(p, t, ctx.weights()); }));
+    }
   } else if (p.trans_b && p.m <= kDotRows) {
     p.right = Right::kDot;
   } else {
