@@ -181,6 +181,24 @@ TEST(QuantisedTest, IntegerProductsTakeTheirScaleAndBiasIn) {
             (Counts{{"CodeConv", 1}, {"DynamicQuantizeLinear", 1}, {"Mul", 1}}));
 }
 
+// Asked for, not by default.
+TEST(QuantiseProductsTest, ProductsOfOneFactorShareItsCodes) {
+  QuantisedGraph b;
+  const ValueId x = b.Input({2, 5, 64});
+  const ValueId q = b.Add("Add", {b.Add("MatMul", {x, b.Weights({64, 32})}), b.Weights({32})});
+  const ValueId k = b.Add("Relu", {b.Add("MatMul", {x, b.Weights({64, 48})})});
+  const ValueId narrow = b.Add("MatMul", {x, b.Weights({64, 4})});
+  const auto g = b.Finish({q, k, narrow});
+  ASSERT_TRUE(OptimizeModel(*g).has_value());
+  RuleCounts counts;
+  ASSERT_TRUE(QuantiseProducts(*g, counts).has_value());
+  ASSERT_TRUE(g->Verify().has_value());
+  const Counts left = OpCounts(*g);
+  EXPECT_EQ(left.at("CodeMatMul"), 2);
+  EXPECT_EQ(left.at("QuantizeRows"), 1);
+  EXPECT_EQ(left.count("Relu"), 0u);
+}
+
 TEST(QuantisedTest, TransposedKeysAreTheProductsBusiness) {
   QuantisedGraph b;
   const ValueId q = b.Dequantize(b.Codes({2, 3, 5, 8}), 0.1f, 3),

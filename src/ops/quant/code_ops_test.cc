@@ -181,6 +181,31 @@ TEST(CodeConvTest, OtherActivationsAreWithinACode) {
   }
 }
 
+TEST(QuantizeRowsTest, EveryRowHasItsScale) {
+  OpTest t("QuantizeRows", "dunlin");
+  t.Outputs(2).Input(Tensor::Of<float>({3, 2}, {127, -63.5f, 0, 0, 0.5f, -1}));
+  const auto y = *t.Reference();
+  EXPECT_TRUE(Near(y[0], Tensor::Of<int8_t>({3, 2}, {127, -64, 0, 0, 64, -127})));  // half to even
+  EXPECT_TRUE(Near(y[1], Tensor::Of<float>({3}, {1, 1, 1 / 127.0f})));
+  t.ExpectKernelMatches();
+  t.ExpectInferIsTotal();
+  OpTest odd("QuantizeRows", "dunlin");
+  odd.Outputs(2).Input(RandomF32({2, 3, 77}, -9, 9)).ExpectKernelMatches();
+}
+
+TEST(QuantizeRowsTest, WhatIsNotFiniteMakesItsRowNoNumber) {
+  Tensor x = RandomF32({3, 40});
+  x.mut<float>()[45] = NAN;
+  x.mut<float>()[99] = -INFINITY;
+  OpTest t("QuantizeRows", "dunlin");
+  t.Outputs(2).Input(x);
+  const auto y = *t.Reference();
+  EXPECT_FALSE(std::isnan(y[1].as<float>()[0]));
+  EXPECT_TRUE(std::isnan(y[1].as<float>()[1]));
+  EXPECT_TRUE(std::isnan(y[1].as<float>()[2]));
+  t.ExpectKernelMatches();
+}
+
 TEST(CodeConvTest, WhatDoesNotFitIsRefused) {
   const auto refused = [](const std::function<void(CodeStoreAttrs&)>& set) {
     return !TwoSums(set).Infer().has_value();

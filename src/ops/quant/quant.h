@@ -18,6 +18,7 @@ std::vector<OpDef> QuantizeOps();     // QuantizeLinear, DequantizeLinear, Dynam
 std::vector<OpDef> QuantMatMulOps();  // MatMulInteger, QLinearMatMul, QGemm
 std::vector<OpDef> QuantConvOps();    // ConvInteger, QLinearConv
 std::vector<OpDef> CodeTableOps();    // dunlin.CodeTable
+std::vector<OpDef> QuantizeRowsOps();  // dunlin.QuantizeRows
 std::vector<OpDef> QLinearOps();      // com.microsoft QLinearAdd, QLinearSoftmax and their like
 std::vector<OpDef> BlockWeightOps();  // MatMulNBits, MatMulBnb4
 std::vector<OpDef> GatherBlockOps();  // GatherBlockQuantized

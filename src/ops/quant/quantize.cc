@@ -7,7 +7,7 @@ std::span<const OpDef> QuantOps() {
   static const std::vector<OpDef> all = [] {
     std::vector<OpDef> v;
     for (const auto& part : {QuantizeOps(), QuantMatMulOps(), QuantConvOps(), QLinearOps(),
-                             CodeTableOps(), BlockWeightOps(), GatherBlockOps()})
+                             CodeTableOps(), QuantizeRowsOps(), BlockWeightOps(), GatherBlockOps()})
       v.insert(v.end(), part.begin(), part.end());
     return v;
   }();
