@@ -51,6 +51,12 @@ void AddModel(CLI::App* app, std::string& model, OptLevel& opt) {
          "'none' runs the graph as written, on the reference kernels");
 }
 
+void AddCompute(CLI::App* app, Compute& compute) {
+  Choice(app, "--compute", compute, {{"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"int8", Compute::kInt8}},
+         "'bf16' rounds the weights of matrix products with few rows, and reads half the bytes; "
+         "'int8' computes matrix products on 8-bit codes, rows quantised as they come");
+}
+
 void AddThreads(CLI::App* app, int& threads) {
   app->add_option("-t,--threads", threads, "At most this many (0: all usable CPUs)")
       ->capture_default_str()
@@ -81,6 +87,7 @@ void AddRun(Commands& commands, RunCommand& c) {
   AddInputs(app, c.inputs);
   AddImages(app, c.inputs.image);
   AddOutputs(app, c.outputs);
+  AddCompute(app, c.compute);
   AddThreads(app, c.threads);
   AddTune(app, c.tune);
 }
@@ -148,6 +155,7 @@ void AddBench(Commands& commands, BenchCommand& c) {
       [&c](Stage& s) { return Bench(c, s); });
   AddModel(app, c.model, c.opt);
   AddInputs(app, c.inputs);
+  AddCompute(app, c.compute);
   AddThreads(app, c.threads);
   AddTune(app, c.tune);
   app->add_option("--batch", c.inputs.batch, "First extent of every input that leaves it open")

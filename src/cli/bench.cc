@@ -109,6 +109,7 @@ Status Bench(const BenchCommand& command, Stage& stage) {
   stage = Stage::kLoad;
   const auto start = Clock::now();
   const auto model = TRY(Model::Load(command.model, {.opt = command.opt,
+                                                     .compute = command.compute,
                                                      .threads = command.threads,
                                                      .tune = ShowTuning(command.tune),
                                                      .external_data_dir = {}}));

@@ -13,6 +13,7 @@ struct BenchCommand {
   std::string model;
   InputOptions inputs;
   OptLevel opt = OptLevel::kDefault;
+  Compute compute = Compute::kF32;
   int threads = 0;
   double seconds = 3;  // of measuring; at least five runs are made however long they take
   int warmup = 3;      // runs before measuring

@@ -25,6 +25,7 @@ Status ShowOutputs(std::span<const NamedValue> outputs, const OutputOptions& opt
 Status Run(const RunCommand& command, Stage& stage) {
   stage = Stage::kLoad;
   LoadOptions options{.opt = command.opt,
+                      .compute = command.compute,
                       .threads = command.threads,
                       .tune = ShowTuning(command.tune),
                       .allocator = {},

@@ -23,6 +23,7 @@ struct RunCommand {
   InputOptions inputs;
   OutputOptions outputs;
   OptLevel opt = OptLevel::kDefault;
+  Compute compute = Compute::kF32;
   int threads = 0;
   std::optional<TuneOptions> tune;
 };

@@ -161,6 +161,14 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   for (auto& [name, value] : m.fed_values) impl->fed_defaults.push_back({name, std::move(value)});
   impl->optimization =
       TRY(options.opt == OptLevel::kNone ? FoldOnly(*m.graph) : OptimizeModel(*m.graph));
+  if (options.compute == Compute::kBF16) {
+    RuleCounts rounded;
+    TRY(RoundWeights(*m.graph, rounded));
+  }
+  if (options.compute == Compute::kInt8) {
+    RuleCounts quantised;
+    TRY(QuantiseProducts(*m.graph, quantised));
+  }
   for (size_t i = 0; i < m.outputs.size(); ++i) {
     // What inference found; the file's word where it found less.
     Type t = g.value(g.outputs()[i]).type;

@@ -88,8 +88,15 @@ struct TuneOptions {
   std::function<void(const std::string&)> warn;
 };
 
+// kBF16: f32 weights of matrix products with few rows, which take as long as reading them does, are
+// rounded to bf16. Everything else computes as with kF32.
+// kInt8: matrix products with constant weights compute on 8-bit codes: weights with a scale a
+// column, the other factor quantised row by row as it comes (transformers); convolutions stay f32.
+enum class Compute : uint8_t { kF32, kBF16, kInt8 };
+
 struct LoadOptions {
   OptLevel opt = OptLevel::kDefault;
+  Compute compute = Compute::kF32;
   // That sessions will mostly run with: work is split for so many. 0: all usable CPUs.
   int threads = 0;
   // Given: the first run with new input shapes measures, for `threads`, what the file does not

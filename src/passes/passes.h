@@ -21,9 +21,14 @@ Status FoldForExport(Graph& graph, RuleCounts& counts);
 Status WidenHalves(Graph& graph, RuleCounts& counts);
 
 // Matrix products with constant f32 weights compute on 8-bit codes: weights rounded with a scale a
-// column, the other factor as it comes with a scale a row. Changes numbers: by about 1 % of a row's
-// largest.
+// column, the other factor as it comes with a scale a row. Changes numbers: each factor by up to
+// 1/254 of the largest of its row or column.
 Status QuantiseProducts(Graph& graph, RuleCounts& counts);
+
+// Rounds the weights of matrix products that may have few rows to bf16, in which they are then
+// packed and read: half the bytes, and such a product takes as long as reading them does. Changes
+// numbers: by up to 2^-9 of each weight.
+Status RoundWeights(Graph& graph, RuleCounts& counts);
 
 // Removes nodes that do nothing and merges equal ones.
 Status Simplify(Graph& graph, RuleCounts& counts);

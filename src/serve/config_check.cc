@@ -17,7 +17,7 @@ constexpr int kMaxInstances = 256;             // per model; each is a thread
 constexpr uint64_t kMaxPriorityLevels = 1000;  // each is a queue
 
 // Parameters that are obeyed. Others are read by other engines only.
-constexpr std::string_view kParameters[] = {"intra_op_thread_count", "slo_p99_ms"};
+constexpr std::string_view kParameters[] = {"compute", "intra_op_thread_count", "slo_p99_ms"};
 
 template <class... A>
 tl::unexpected<Error> Invalid(fmt::format_string<A...> format, A&&... args) {

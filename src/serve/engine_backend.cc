@@ -91,6 +91,7 @@ class EngineBackend : public Backend {
                                             const BackendLoadOptions& options) override {
     LoadOptions load;
     load.opt = options.optimize ? OptLevel::kDefault : OptLevel::kNone;
+    load.compute = options.compute;
     load.tune = tune_;
     load.scores_of_maps = true;
     auto model = TRY(Model::Load(path, load));

@@ -408,7 +408,8 @@ Result<std::unique_ptr<ModelVersion>> Repository::LoadVersion(const inference::M
                                                               int64_t version) {
   const TimePoint start = Clock::now();
   const std::string file = ModelFile(path, version, config.default_model_filename());
-  BackendLoadOptions load{.optimize = WantsOptimization(config), .inputs = {}};
+  BackendLoadOptions load{
+      .optimize = WantsOptimization(config), .compute = TRY(ComputeOf(config)), .inputs = {}};
   for (const auto& input : config.input()) load.inputs.push_back(input.name());
   auto model = TRY(backend_->Load(file, load));
   inference::ModelConfig complete = config;
