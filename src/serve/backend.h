@@ -53,7 +53,7 @@ class LoadedModel {
 
 struct BackendLoadOptions {
   bool optimize = true;
-  Compute compute = Compute::kF32;
+  dunlin::Compute compute = dunlin::Compute::kF32;
   // Inputs that the configuration lists. Those with a value in the model are then inputs(), too,
   // and may be left out of a request.
   std::vector<std::string> inputs = {};

@@ -40,12 +40,12 @@ std::string ErrorOf(const std::string& text, const std::vector<PortInfo>& in,
 
 TEST(ComputeOf, IsTheParameterCompute) {
   inference::ModelConfig c;
-  EXPECT_EQ(*ComputeOf(c), Compute::kF32);
+  EXPECT_EQ(*ComputeOf(c), dunlin::Compute::kF32);
   auto& value = *(*c.mutable_parameters())["compute"].mutable_string_value();
   value = "bf16";
-  EXPECT_EQ(*ComputeOf(c), Compute::kBF16);
+  EXPECT_EQ(*ComputeOf(c), dunlin::Compute::kBF16);
   value = "int8";
-  EXPECT_EQ(*ComputeOf(c), Compute::kInt8);
+  EXPECT_EQ(*ComputeOf(c), dunlin::Compute::kInt8);
   value = "half";
   EXPECT_EQ(ComputeOf(c).error().code, Code::kInvalidArgument);
 }

@@ -101,7 +101,7 @@ Result<ModelSpec> MakeSpec(const inference::ModelConfig& config,
 // Whether the engine may optimise: `optimization { graph { level: -1 } }` turns it off.
 bool WantsOptimization(const inference::ModelConfig& config);
 // Of the parameter "compute"; kInvalidArgument when it is none of f32, bf16 and int8.
-Result<Compute> ComputeOf(const inference::ModelConfig& config);
+Result<dunlin::Compute> ComputeOf(const inference::ModelConfig& config);
 
 // Extents of a whole tensor: the batch dimension in front where the model has one.
 Dims FullDims(const ModelSpec& model, const Dims& item);
