@@ -83,8 +83,7 @@ std::vector<float> Dot(const Fixture& f, BlockRow kind, const std::vector<float>
   const size_t row_bytes = BlockRowBytes(f.w, kind);
   Tensor rows = Tensor::Create(DType::kU8, {m * int64_t(row_bytes)}).value();
   for (int64_t r = 0; r < m; ++r)
-    PrepareBlockRow(f.w, kind, x.data() + r * f.w.k(),
-                    rows.mut<uint8_t>() + size_t(r) * row_bytes);
+    PrepareBlockRow(f.w, kind, x.data() + r * f.w.k(), rows.mut<uint8_t>() + size_t(r) * row_bytes);
   std::vector<float> c(size_t(m * (f.n + 2)), 77.0f);
   BlockDot(f.w, kind, rows.raw(), m, bias, c.data() + 1, f.n + 2, 0, f.w.panels.count);
   return c;

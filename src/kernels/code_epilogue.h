@@ -29,7 +29,7 @@ struct CodeRange {
 };
 
 struct CodeEpilogue {
-  // Of every column, readable to the next multiple of 32; nullptr: none.
+  // Of every column, readable 63 elements beyond the last; nullptr: none.
   const int32_t* bias_codes = nullptr;
   const float* scale = nullptr;  // nullptr: sums are stored as they are, as i32
   const float* bias = nullptr;
@@ -49,7 +49,7 @@ struct CodeEpilogue {
 // A block of rows: of each, columns [first, first + n) of the result.
 struct SumBlock {
   const int32_t* sums = nullptr;  // of row r and column first + i: sums[r * stride + i], readable
-  int64_t stride = 0;             // to the next multiple of 32
+  int64_t stride = 0;             // 63 elements beyond the last
   int64_t rows = 1;
   const float* row_scales = nullptr;  // of each row; nullptr: 1
   int64_t first = 0, n = 0;

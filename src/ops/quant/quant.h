@@ -14,14 +14,14 @@
 
 namespace dunlin {
 
-std::vector<OpDef> QuantizeOps();     // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
-std::vector<OpDef> QuantMatMulOps();  // MatMulInteger, QLinearMatMul, QGemm
-std::vector<OpDef> QuantConvOps();    // ConvInteger, QLinearConv
-std::vector<OpDef> CodeTableOps();    // dunlin.CodeTable
+std::vector<OpDef> QuantizeOps();      // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear
+std::vector<OpDef> QuantMatMulOps();   // MatMulInteger, QLinearMatMul, QGemm
+std::vector<OpDef> QuantConvOps();     // ConvInteger, QLinearConv
+std::vector<OpDef> CodeTableOps();     // dunlin.CodeTable
 std::vector<OpDef> QuantizeRowsOps();  // dunlin.QuantizeRows
-std::vector<OpDef> QLinearOps();      // com.microsoft QLinearAdd, QLinearSoftmax and their like
-std::vector<OpDef> BlockWeightOps();  // MatMulNBits, MatMulBnb4
-std::vector<OpDef> GatherBlockOps();  // GatherBlockQuantized
+std::vector<OpDef> QLinearOps();       // com.microsoft QLinearAdd, QLinearSoftmax and their like
+std::vector<OpDef> BlockWeightOps();   // MatMulNBits, MatMulBnb4
+std::vector<OpDef> GatherBlockOps();   // GatherBlockQuantized
 
 // Codes: integers of up to 32 bits.
 struct Codes {

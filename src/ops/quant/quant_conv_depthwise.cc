@@ -52,7 +52,7 @@ class CodeDepthwiseKernel final : public Kernel {
     const int64_t columns = (kDepthwiseOutputs - 1) * w.stride + w.kernel, c = shape.channels;
     constexpr int64_t kMostColumns = (kDepthwiseOutputs - 1) * 2 + 5;
     const uint8_t* pixels[kMostColumns * 5];
-    alignas(64) int32_t sums[kDepthwiseOutputs * (kDepthwiseChannels + 32)];
+    alignas(64) int32_t sums[kDepthwiseOutputs * kDepthwiseChannels + 64];
     CodeDepthwiseArgs a;
     a.type = ctx.in(in.a).dtype;
     a.kernel = w.kernel, a.stride = w.stride, a.channels = c;

@@ -110,7 +110,7 @@ class CodeConvKernel final : public Kernel {
     const int64_t group_codes = panels.packed_codes(taps * pairs);
     ctx.ParallelFor(
         items, std::max<int64_t>(1, kLeastSumWork / work), [&](int64_t begin, int64_t end) {
-          alignas(64) int32_t sums[kSumRows * kSumColumns];
+          alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
           const int16_t* rows[kSumRows * kTapsAtOnce];
           WindowCorner corners[kSumRows];
           for (int64_t i = begin; i < end; ++i) {
@@ -152,7 +152,7 @@ class CodeConvKernel final : public Kernel {
     const int64_t m = shape.batch * shape.out_pixels();
     ctx.ParallelFor(
         m, std::max<int64_t>(1, kLeastSumWork / 4 / (taps * c)), [&](int64_t begin, int64_t end) {
-          alignas(64) int32_t sums[kChannelsAtOnce];
+          alignas(64) int32_t sums[kChannelsAtOnce + 64];
           const int16_t* rows[kTapsAtOnce];
           WindowCorner corner;
           for (int64_t i = begin; i < end; ++i) {

@@ -10,6 +10,7 @@
 namespace dunlin {
 namespace {
 
+constexpr int64_t kReadBeyond = 63;     // by the epilogue's widest vectors, see SumBlock
 constexpr int64_t kColumnsAtOnce = 64;  // whose sums of a block of tiles stay in the nearer caches
 
 // Bit for bit what the reference gives.
@@ -35,7 +36,7 @@ class CodeWinogradKernel final : public Kernel {
   // A share's: the transforms', then sums of output pixels.
   size_t share_bytes() const {
     return Aligned(winograd.scratch_bytes()) +
-           Aligned(4 * kCodeWinogradTiles * sums_columns() * 4 + 64);
+           Aligned((4 * kCodeWinogradTiles * sums_columns() + kReadBeyond) * 4);
   }
   size_t zeros_at() const { return Aligned(int64_t(EpilogueBytes(shape.outputs))); }
   size_t shares_at() const { return zeros_at() + Aligned(shape.channels); }

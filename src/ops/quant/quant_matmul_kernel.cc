@@ -116,7 +116,7 @@ class CodeMatMulKernel final : public Kernel {
       ctx.ParallelFor(batch.cols() * row_items * column_items,
                       std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
                       [&](int64_t begin, int64_t end) {
-                        int32_t sums[kSumRows * kSumColumns];
+                        alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
                         const int16_t* rows[kSumRows];
                         for (int64_t i = begin; i < end; ++i) {
                           const int64_t column = i % column_items * wide,

@@ -30,7 +30,8 @@ inline int32_t CodeAt(DType t, const void* data, int64_t i) {
 }
 
 // Everything an epilogue needs but the residual's place; `columns` of the result.
-// Arrays of every column, filled up to a multiple of 32, lie in `memory` of EpilogueBytes(columns).
+// Arrays of every column, filled up so that four of the widest vectors may begin at any, lie in
+// `memory` of EpilogueBytes(columns).
 struct PreparedEpilogue {
   CodeEpilogue e;
   const float* row_scales = nullptr;  // of every row; nullptr: 1
@@ -42,7 +43,7 @@ PreparedEpilogue PrepareEpilogue(const RunContext& ctx, const ProductInputs& in,
 // where totals are the sums of the column's weights. `memory`: what `p` was prepared in.
 void SubtractZero(PreparedEpilogue& p, void* memory, int64_t columns, const int32_t* totals,
                   int32_t zero);
-inline int64_t PaddedColumns(int64_t columns) { return (columns + 31) / 32 * 32 + 32; }
+inline int64_t PaddedColumns(int64_t columns) { return (columns + 63) / 64 * 64 + 64; }
 inline size_t EpilogueBytes(int64_t columns) { return size_t(PaddedColumns(columns)) * 12; }
 
 // Places in rows of `columns` of the output and of the residual.
