@@ -1,7 +1,7 @@
 // The rule sets of Fuse, one topic each.
 #pragma once
 
-#include "kernels/activation.h"
+#include "ops/conv/conv.h"
 #include "passes/pattern.h"
 
 namespace dunlin {
