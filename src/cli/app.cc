@@ -52,7 +52,8 @@ void AddModel(CLI::App* app, std::string& model, OptLevel& opt) {
 }
 
 void AddCompute(CLI::App* app, Compute& compute) {
-  Choice(app, "--compute", compute, {{"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"int8", Compute::kInt8}},
+  Choice(app, "--compute", compute,
+         {{"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"int8", Compute::kInt8}},
          "'bf16' rounds the weights of matrix products with few rows, and reads half the bytes; "
          "'int8' computes matrix products on 8-bit codes, rows quantised as they come");
 }

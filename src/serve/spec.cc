@@ -178,7 +178,8 @@ bool WantsOptimization(const inference::ModelConfig& config) {
 
 Result<dunlin::Compute> ComputeOf(const inference::ModelConfig& config) {
   const auto it = config.parameters().find("compute");
-  if (it == config.parameters().end() || it->second.string_value() == "f32") return dunlin::Compute::kF32;
+  if (it == config.parameters().end() || it->second.string_value() == "f32")
+    return dunlin::Compute::kF32;
   if (it->second.string_value() == "bf16") return dunlin::Compute::kBF16;
   if (it->second.string_value() == "int8") return dunlin::Compute::kInt8;
   return Fail(Code::kInvalidArgument, "parameters.compute is '{}'; give f32, bf16 or int8",
