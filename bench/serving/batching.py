@@ -211,7 +211,8 @@ def slo_table(rows):
     lines = [f"| within {rows[0]['slo']:g} ms, p50, p99 at | " + " | ".join(f"{s} %" for s in shares) + " |", "|---|" + "---:|" * len(shares)]
     for name in names:
         cells = [goodput([r for r in rows if r["setting"] == name and r["share"] == s]) for s in shares]
-        lines.append(f"| {name} | " + " | ".join(f"**{100 * good:.1f} %**, {p50:.1f}, {p99:.0f}" for good, p50, p99 in cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(f"**{100 * good:.1f} %**, {p50:.1f}, {p99:.0f}" if p99 is not None else f"{100 * good:.1f} %"
+                                                        for good, p50, p99 in cells) + " |")
     against = [against_best([r for r in rows if r["share"] == share]) for share in shares]
     lines.append("| `auto` / best of the others | " + " | ".join(f"{a:.2f}" for a in against) + " |")
     return lines
@@ -226,7 +227,8 @@ def against_best(rows):
         half = [{name: goodput([r for r in rows if r["setting"] == name and (len(rounds) == 1 or rounds.index(r["round"]) % 2 == part)])[0]
                  for name in {r["setting"] for r in rows}} for part in (chosen_by, 1 - chosen_by)]
         best = max((name for name in half[0] if name != AUTO), key=half[0].get)
-        ratios.append(half[1][AUTO] / half[1][best])
+        if half[1][best] > 0:  # otherwise none of them answered anything in time
+            ratios.append(half[1][AUTO] / half[1][best])
     return statistics.geometric_mean(ratios)
 
 
