@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/code_depthwise.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/code_pairs-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
@@ -20,19 +21,6 @@ using V16 = hn::Vec<I16>;
 using V32 = hn::Vec<I32>;
 
 int64_t Lanes() { return int64_t(hn::Lanes(I16())); }
-
-// sum[i] + a[2i] * b[2i] + a[2i + 1] * b[2i + 1]
-HWY_INLINE V32 AddPairs(V16 a, V16 b, V32 sum) {
-  const I32 d;
-#if HWY_ARCH_X86
-  V32 unused = hn::Zero(d);  // x86 adds neighbours; other machines have another order
-  return hn::ReorderWidenMulAccumulate(d, a, b, sum, unused);
-#else
-  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
-  const auto low = [](auto v) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
-  return sum + low(a32) * low(b32) + hn::ShiftRight<16>(a32) * hn::ShiftRight<16>(b32);
-#endif
-}
 
 // What interleaving two vectors gives: the lower half of every block, and the upper.
 struct Pair {

@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/code_product.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/code_pairs-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
@@ -23,19 +24,6 @@ using I32 = hn::ScalableTag<int32_t>;
 using I16 = hn::Repartition<int16_t, I32>;
 
 int64_t PanelWidth() { return int64_t(2 * hn::Lanes(I32())); }
-
-// sum[i] + a[2i] * b[2i] + a[2i + 1] * b[2i + 1], modulo 2^32.
-HWY_INLINE hn::Vec<I32> AddPairs(hn::Vec<I16> a, hn::Vec<I16> b, hn::Vec<I32> sum) {
-  const I32 d;
-#if HWY_ARCH_X86
-  hn::Vec<I32> unused = hn::Zero(d);  // x86 adds neighbours; other machines have another order
-  return hn::ReorderWidenMulAccumulate(d, a, b, sum, unused);
-#else
-  const auto a32 = hn::BitCast(d, a), b32 = hn::BitCast(d, b);
-  const auto low = [](auto v) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
-  return sum + low(a32) * low(b32) + hn::ShiftRight<16>(a32) * hn::ShiftRight<16>(b32);
-#endif
-}
 
 template <int kRows>
 HWY_NOINLINE void Tile(const CodeProductArgs& g, int64_t row, const int16_t* b, int32_t* c) {
