@@ -225,6 +225,11 @@ Status FoldConstants(Graph& g, RuleCounts& counts) {
   return Fold(g, counts, {}, budget);
 }
 
+Status FoldAroundCodes(Graph& g, RuleCounts& counts) {
+  Budget budget = BudgetOf(g);
+  return Fold(g, counts, {.dequantise = false}, budget);
+}
+
 Status FoldForExport(Graph& g, RuleCounts& counts) {
   constexpr int64_t kScalars = 256;  // what no file is larger for
   Budget budget = BudgetOf(g);

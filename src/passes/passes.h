@@ -10,6 +10,8 @@ namespace dunlin {
 // Sub-graphs included. Large results that would bloat the model (an Expand of a scalar) are left to
 // run time.
 Status FoldConstants(Graph& graph, RuleCounts& counts);
+// The same, but what constant codes stand for is left to the rules about codes.
+Status FoldAroundCodes(Graph& graph, RuleCounts& counts);
 
 // The same, but no constant grows, and quantised ones stay quantised.
 Status FoldForExport(Graph& graph, RuleCounts& counts);

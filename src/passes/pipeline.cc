@@ -57,6 +57,9 @@ constexpr Pass kPasses[] = {
     {"optimise", "siblings", MergeSiblings}, {"optimise", "fold", FoldConstants},
     {"post", "simplify", Simplify}};
 
+// Rules about codes want to know the extents that were open so far.
+constexpr Pass kOpenExtents[] = {{"pre", "fold", FoldAroundCodes}};
+
 constexpr Pass kFolding[] = {{"pre", "fold", FoldConstants}};
 
 // Copies of constants go before folding makes constants of them.
@@ -69,7 +72,12 @@ constexpr Pass kExportPasses[] = {
 
 Result<OptimizationReport> OptimizeModel(Graph& g) { return RunPasses(g, kPasses); }
 
-Result<OptimizationReport> OptimizeForShapes(Graph& g) { return RunPasses(g, kPasses); }
+Result<OptimizationReport> OptimizeForShapes(Graph& g) {
+  OptimizationReport report = TRY(RunPasses(g, kOpenExtents));
+  const OptimizationReport rest = TRY(RunPasses(g, kPasses));
+  report.passes.insert(report.passes.end(), rest.passes.begin(), rest.passes.end());
+  return report;
+}
 
 Result<OptimizationReport> OptimizeForExport(Graph& g) { return RunPasses(g, kExportPasses); }
 

@@ -145,6 +145,11 @@ class CodeFunction {
     return Compute(v);
   }
   ValueId source() const { return source_; }
+  // Whether the result has the source's extents, whatever they are: no constant adds axes.
+  bool keeps_extents() const {
+    const Type& t = g_.value(source_).type;
+    return t.ranked && constant_rank_ <= t.dims.rank();
+  }
 
  private:
   static constexpr int kDeepest = 24;  // nodes in a row: longer functions are somebody's network
@@ -153,22 +158,33 @@ class CodeFunction {
   bool Explore(ValueId v, int depth) {
     if (seen_.contains(v)) return true;
     const GraphValue& x = g_.value(v);
-    if (x.is_constant()) return x.constant.count() == 1;
+    if (x.is_constant()) {
+      constant_rank_ = std::max(constant_rank_, x.constant.dims().rank());
+      return x.constant.count() == 1;
+    }
     const Node* n = g_.producer(v);
     const bool inside = n != nullptr && depth > 0 && n->outputs.size() == 1 && IsElementwise(*n) &&
                         n->subgraphs.empty();
     if (inside && (v == root_ || !IsSource(*n, v))) {
-      const bool table = n->op->name == "CodeTable";
-      for (size_t i = 0; i < n->inputs.size(); ++i)
-        if (!(table && i == 1) && n->inputs[i] != ValueId::kNone &&
-            !Explore(n->inputs[i], depth - 1))
+      // Those change no extents: a table, scales, zero points.
+      const bool one = n->op->name == "CodeTable" || n->op->name == "QuantizeLinear" ||
+                       n->op->name == "DequantizeLinear";
+      for (size_t i = 0; i < n->inputs.size(); ++i) {
+        if (n->inputs[i] == ValueId::kNone) continue;
+        if (one && i > 0 ? !IsOneNumber(n->inputs[i]) && n->op->name != "CodeTable"
+                         : !Explore(n->inputs[i], depth - 1))
           return false;
+      }
       seen_.insert(v);
       return true;
     }
     if (!IsByte(x.type.dtype) || (source_ != ValueId::kNone && source_ != v)) return false;
     source_ = v;
     return true;
+  }
+  bool IsOneNumber(ValueId v) const {
+    const Tensor* t = ConstantOf(g_, v);
+    return t != nullptr && t->count() == 1;
   }
   // Codes from a QuantizeLinear of what is no function of codes.
   bool IsSource(const Node& n, ValueId v) {
@@ -195,13 +211,16 @@ class CodeFunction {
       inputs.push_back(*t);
     }
     auto results = Evaluate(*n.op, *n.attrs, inputs, 1);
-    if (!results || (*results)[0].count() != 256) return std::nullopt;
+    // One element where only constants are under it, a DequantizeLinear of a constant's codes.
+    if (!results || ((*results)[0].count() != 256 && (*results)[0].count() != 1))
+      return std::nullopt;
     values_[v] = (*results)[0];
     return (*results)[0];
   }
 
   const Graph& g_;
   ValueId root_ = ValueId::kNone, source_ = ValueId::kNone;
+  int constant_rank_ = 0;
   std::set<ValueId> seen_;
   std::map<ValueId, Tensor> values_;
 };
@@ -211,7 +230,7 @@ Built ToTable(Rewriter& r, const Match&) {
   if (!TargetOf(r.g, r.node(0))) return std::nullopt;
   CodeFunction f(r.g);
   const auto table = f.Of(r.node(0).outputs[0]);
-  if (!table || !SameExtents(r.type(f.source()), r.type(r.node(0).outputs[0]))) return std::nullopt;
+  if (!table || !f.keeps_extents()) return std::nullopt;
   const ValueId t = r.g.AddConstant(r.node(0).name + "/table", *table);
   return r.Node("dunlin.CodeTable", {f.source(), t});
 }
@@ -237,7 +256,10 @@ Built FuseBinary(Rewriter& r, const Match&) {
   const Node& n = r.node(1);
   const auto y = TargetOf(r.g, r.node(0));
   const auto a = BytesOf(g, n.inputs[0]), b = BytesOf(g, n.inputs[1]);
-  if (!y || !a || !b || a->type != b->type || a->type != y->type) return std::nullopt;
+  // A product may take the sum in once extents are known.
+  const Type& sum = r.type(n.outputs[0]);
+  if (!SameExtents(sum, sum) || !y || !a || !b || a->type != b->type || a->type != y->type)
+    return std::nullopt;
   std::vector<ValueId> inputs = TRY(Factors(g, *a, *b));
   inputs.push_back(y->scale);
   inputs.push_back(TRY(ZeroOf(g, *y)));

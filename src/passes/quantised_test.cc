@@ -138,6 +138,46 @@ TEST(QuantisedTest, FunctionsOfOneCodeAreTables) {
   EXPECT_EQ(Optimised(c.Finish({out})), (Counts{{"CodeConv", 1}}));
 }
 
+// HardSwish with every constant in codes, of an image whose size is not known yet.
+TEST(QuantisedTest, ConstantsInCodesAndOpenExtentsAreNoObstacle) {
+  QuantisedGraph b;
+  const ValueId codes = b.Codes({1, 3, kUnknownDim, kUnknownDim});
+  const ValueId x = b.Dequantize(codes, 0.05f, 128);
+  const ValueId three = b.Dequantize(b.Const(Tensor::Scalar<uint8_t>(255)), 3 / 255.0f, 0);
+  const ValueId gate =
+      b.Dequantize(b.Quantize(b.Add("Add", {x, three}), 6 / 255.0f, 0), 6 / 255.0f, 0);
+  const ValueId wide = b.Dequantize(b.Quantize(b.Add("Mul", {x, gate}), 0.2f, 9), 0.2f, 9);
+  const ValueId y = b.Quantize(b.Add("Div", {wide, b.Scalar(6)}), 0.05f, 9);
+  const auto g = b.Finish({y});
+  EXPECT_EQ(After(*g), (Counts{{"CodeTable", 1}}));
+  const Node& table = g->node(g->value(g->outputs()[0]).producer);
+  const Tensor& t = g->value(table.inputs[1]).constant;
+  for (int i = 0; i < 256; ++i) {
+    const double v = 0.05 * (i - 128), hardswish = v * std::clamp(v + 3, 0.0, 6.0) / 6;
+    const double code = std::clamp(std::nearbyint(hardswish / 0.05) + 9, 0.0, 255.0);
+    EXPECT_NEAR(t.as<uint8_t>()[i], code, 2) << i;
+  }
+}
+
+// The product that is made later takes the other in as soon as it is known that both have the same
+// extents.
+TEST(QuantisedTest, SumsWaitForTheirExtents) {
+  QuantisedGraph b;
+  const ValueId codes = b.Codes({1, 3, kUnknownDim, 4});
+  const auto branch = [&](float scale) {
+    const ValueId c = b.Conv(b.Dequantize(codes, 0.1f, 3), {scale});
+    return b.Dequantize(b.Quantize(c, 0.05f, 99), 0.05f, 99);
+  };
+  const ValueId y = b.Quantize(b.Add("Add", {branch(0.5f), branch(0.2f)}), 0.2f, 5);
+  const auto g = b.Finish({y});
+  const Counts open = After(*g);
+  EXPECT_EQ(open.at("CodeConv"), 2);
+  EXPECT_EQ(open.at("Add"), 1);
+  g->value(g->inputs()[0]).type = Type::Of(DType::kU8, {1, 3, 4, 4});
+  ASSERT_TRUE(OptimizeForShapes(*g).has_value());
+  EXPECT_EQ(OpCounts(*g), (Counts{{"CodeConv", 2}}));
+}
+
 TEST(QuantisedTest, ALimitAfterASumOfCodesIsATable) {
   QuantisedGraph b;
   const ValueId x = b.Dequantize(b.Codes({1, 3}, DType::kI8), 0.1f, 0, DType::kI8),
