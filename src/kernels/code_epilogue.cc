@@ -10,6 +10,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/activation-inl.h"
+#include "kernels/codes.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
@@ -35,22 +36,22 @@ enum Steps : int {
 template <int kSteps>
 struct Row {
   const CodeEpilogue e;  // a copy: its fields stay in registers while bytes are written
-  FV row_scale;
-  const void* residual;
+  FV row_scale = hn::Set(F32(), 1.0f);
+  const uint8_t* residual = nullptr;
 
   HWY_INLINE FV Residual(int64_t i) const {
     const F32 d;
     const I32 di;
     const IV zero = hn::Set(di, e.residual_zero);
-    if (e.residual == DType::kF32) return hn::LoadU(d, static_cast<const float*>(residual) + i);
+    if (e.residual == DType::kF32)
+      return hn::LoadU(d, reinterpret_cast<const float*>(residual) + i);
     if (e.residual == DType::kU8)
-      return hn::ConvertTo(d,
-                           hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, I32>(),
-                                                       static_cast<const uint8_t*>(residual) + i)) -
-                               zero);
-    return hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, I32>(),
-                                                        static_cast<const int8_t*>(residual) + i)) -
-                                zero);
+      return hn::ConvertTo(
+          d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<uint8_t, I32>(), residual + i)) - zero);
+    return hn::ConvertTo(
+        d, hn::PromoteTo(di, hn::LoadU(hn::Rebind<int8_t, I32>(),
+                                       reinterpret_cast<const int8_t*>(residual) + i)) -
+               zero);
   }
 
   // Column `column` and those beside it; `i`: the same among the residual's.
@@ -102,24 +103,61 @@ HWY_INLINE void StoreFour(IV a, IV b, IV c, IV d, int32_t zero, Q* y) {
 #endif
 }
 
-template <int kSteps, class Q>
-HWY_INLINE void CodesRow(const Row<kSteps>& row, FV low, FV high, const int32_t* sums,
-                         int64_t column, int64_t i, Q* y) {
-  const int64_t lanes = int64_t(hn::Lanes(I32()));
+// Where the sums of a vector of results are, its first column, and its place among the residual's.
+struct Place {
+  const int32_t* sums;
+  int64_t column, i;
+};
+template <int kSteps>
+HWY_INLINE IV NearAt(const Row<kSteps>& row, FV inverse, FV low, FV high, const Place& p) {
+  FV v = row.Value(p.sums, p.column, p.i);
+  if constexpr ((kSteps & kMore) != 0) v = v * inverse;
+  return Near(v, low, high);
+}
+// Four vectors, the k-th at place(k).
+template <int kSteps, class Q, class Places>
+HWY_INLINE void StoreCodes(const Row<kSteps>& row, FV low, FV high, const Places& place, Q* y) {
   const FV inverse = hn::Set(F32(), row.e.inverse);
-  const auto near = [&](int64_t k) HWY_ATTR {
-    FV v = row.Value(sums + k * lanes, column + k * lanes, i + k * lanes);
-    if constexpr ((kSteps & kMore) != 0) v = v * inverse;
-    return Near(v, low, high);
-  };
-  StoreFour<Q>(near(0), near(1), near(2), near(3), row.e.range.zero, y);
+  const IV a = NearAt(row, inverse, low, high, place(0));
+  const IV b = NearAt(row, inverse, low, high, place(1));
+  const IV c = NearAt(row, inverse, low, high, place(2));
+  const IV d = NearAt(row, inverse, low, high, place(3));
+  StoreFour<Q>(a, b, c, d, row.e.range.zero, y);
+}
+// The first `vectors` of four, one to four.
+template <int kSteps, class Q, class Places>
+HWY_INLINE void StoreFewCodes(const Row<kSteps>& row, FV low, FV high, int64_t vectors,
+                              const Places& place, Q* y) {
+  const FV inverse = hn::Set(F32(), row.e.inverse);
+  IV b = hn::Zero(I32()), c = b, d = b;
+  const IV a = NearAt(row, inverse, low, high, place(0));
+  if (vectors > 1) b = NearAt(row, inverse, low, high, place(1));
+  if (vectors > 2) c = NearAt(row, inverse, low, high, place(2));
+  if (vectors > 3) d = NearAt(row, inverse, low, high, place(3));
+  StoreFour<Q>(a, b, c, d, row.e.range.zero, y);
 }
 
-// The rest of a row by way of copies that may be read and written to the end.
+// Fewer than 64 bytes: a call of memcpy takes as long as the columns of a narrow row.
+HWY_INLINE void CopyFew(const uint8_t* from, size_t n, uint8_t* to) {
+  const auto copy = [&](auto size) {
+    if ((n & size) == 0) return;
+    std::memcpy(to, from, size);
+    from += size;
+    to += size;
+  };
+  copy(std::integral_constant<size_t, 32>());
+  copy(std::integral_constant<size_t, 16>());
+  copy(std::integral_constant<size_t, 8>());
+  copy(std::integral_constant<size_t, 4>());
+  copy(std::integral_constant<size_t, 2>());
+  copy(std::integral_constant<size_t, 1>());
+}
+
+// Rows too narrow for whole steps go by way of copies that may be read and written to the end.
 template <class T>
 struct Copies {
   static constexpr int64_t kMost = 4 * HWY_MAX_BYTES / 4;  // columns at once
-  float residual[kMost];
+  uint8_t residual[kMost * 4];
   T y[kMost];
 };
 inline size_t SizeOf(DType t) { return t == DType::kF32 ? 4 : 1; }
@@ -138,23 +176,59 @@ void CodesBlock(const CodeEpilogue& e, const SumBlock& b) {
     least = low < most ? low : most;
   }
   const FV low = hn::Set(d, least), high = hn::Set(d, most);
+  Row<kSteps> row{e};
   Copies<Q> rest;
+  const int64_t lanes = int64_t(hn::Lanes(d));
+  const auto size = int64_t(SizeOf(e.residual));
+  if (b.n % step != 0 && b.n % lanes == 0 && b.y_stride == b.n && b.row_scales == nullptr &&
+      (e.residual == DType::kUndefined || b.residual_stride == b.n * size)) {
+    // Rows that follow each other as one.
+    row.residual = static_cast<const uint8_t*>(b.residual);
+    Place next{b.sums, b.first, 0};
+    const auto place = [&](int64_t) HWY_ATTR {
+      const Place p = next;
+      next.sums += lanes, next.column += lanes, next.i += lanes;
+      if (next.column == b.first + b.n) next.column = b.first, next.sums += b.stride - b.n;
+      return p;
+    };
+    Q* const y = static_cast<Q*>(b.y);
+    const int64_t all = b.rows * b.n;
+    int64_t i = 0;
+    for (; i + step <= all; i += step) StoreCodes(row, low, high, place, y + i);
+    if (i == all) return;
+    StoreFewCodes(row, low, high, (all - i) / lanes, place, rest.y);
+    return CopyFew(reinterpret_cast<const uint8_t*>(rest.y), size_t(all - i),
+                   reinterpret_cast<uint8_t*>(y + i));
+  }
   for (int64_t r = 0; r < b.rows; ++r) {
-    const auto* residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride;
-    Row<kSteps> row{e, hn::Set(d, b.row_scales == nullptr ? 1.0f : b.row_scales[r]), residual};
-    const int32_t* sums = b.sums + r * b.stride;
+    const auto* const residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride;
+    row.residual = residual;
+    if (b.row_scales != nullptr) row.row_scale = hn::Set(d, b.row_scales[r]);
+    const int32_t* const sums = b.sums + r * b.stride;
     Q* const y = reinterpret_cast<Q*>(static_cast<uint8_t*>(b.y) + r * b.y_stride);
     int64_t i = 0;
-    for (; i + step <= b.n; i += step) CodesRow(row, low, high, sums + i, b.first + i, i, y + i);
+    for (; i + step <= b.n; i += step)
+      StoreCodes(
+          row, low, high,
+          [&](int64_t k) HWY_ATTR {
+            const int64_t at = i + k * lanes;
+            return Place{sums + at, b.first + at, at};
+          },
+          y + i);
     if (i == b.n) continue;
-    const auto left = size_t(b.n - i);
+    const int64_t left = b.n - i;
     if (e.residual != DType::kUndefined) {
-      std::memcpy(rest.residual, residual + size_t(i) * SizeOf(e.residual),
-                  left * SizeOf(e.residual));
+      std::memcpy(rest.residual, residual + i * size, size_t(left * size));
       row.residual = rest.residual;
     }
-    CodesRow(row, low, high, sums + i, b.first + i, 0, rest.y);
-    std::memcpy(y + i, rest.y, left);
+    StoreFewCodes(
+        row, low, high, (left + lanes - 1) / lanes,
+        [&](int64_t k) HWY_ATTR {
+          return Place{sums + i + k * lanes, b.first + i + k * lanes, k * lanes};
+        },
+        rest.y);
+    CopyFew(reinterpret_cast<const uint8_t*>(rest.y), size_t(left),
+            reinterpret_cast<uint8_t*>(y + i));
   }
 }
 
@@ -168,10 +242,12 @@ void FloatsBlock(const CodeEpilogue& e, const SumBlock& b) {
                             : relu ? 0.0f
                                    : -INFINITY),
            high = hn::Set(d, clip ? e.activation.b : INFINITY);
+  Row<kSteps> row{e};
   Copies<float> rest;
   for (int64_t r = 0; r < b.rows; ++r) {
     const auto* residual = static_cast<const uint8_t*>(b.residual) + r * b.residual_stride;
-    Row<kSteps> row{e, hn::Set(d, b.row_scales == nullptr ? 1.0f : b.row_scales[r]), residual};
+    row.residual = residual;
+    if (b.row_scales != nullptr) row.row_scale = hn::Set(d, b.row_scales[r]);
     const int32_t* sums = b.sums + r * b.stride;
     auto* const y = reinterpret_cast<float*>(static_cast<uint8_t*>(b.y) + r * b.y_stride);
     const auto value = [&](int64_t i, int64_t of_residual) HWY_ATTR {
@@ -266,11 +342,10 @@ void StoreSums(const CodeEpilogue& e, const SumBlock& b) {
     return;
   }
   HWY_DYNAMIC_DISPATCH(Store)(e, b);
+  auto* const codes = static_cast<uint8_t*>(b.y);
   if (e.table == nullptr) return;
-  for (int64_t r = 0; r < b.rows; ++r) {
-    auto* const codes = static_cast<uint8_t*>(b.y) + r * b.y_stride;
-    for (int64_t i = 0; i < b.n; ++i) codes[i] = e.table[codes[i]];
-  }
+  if (b.y_stride == b.n) return MapCodes(e.table, codes, 0, codes, 0, 1, b.rows * b.n);
+  MapCodes(e.table, codes, b.y_stride, codes, b.y_stride, b.rows, b.n);
 }
 
 namespace {

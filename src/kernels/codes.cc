@@ -338,8 +338,15 @@ struct Lookup {
 struct Lookup {
   alignas(16) uint8_t steps[256];
   explicit Lookup(const uint8_t* table) {
-    for (int i = 0; i < 256; ++i)
-      steps[i] = i % 128 < 16 ? table[i] : uint8_t(table[i] ^ table[i - 16]);
+    const hn::Full128<uint8_t> d16;
+    for (int half = 0; half < 256; half += 128) {
+      auto before = hn::Zero(d16);
+      for (int k = half; k < half + 128; k += 16) {
+        const auto entries = hn::LoadU(d16, table + k);
+        hn::Store(hn::Xor(entries, before), d16, steps + k);
+        before = entries;
+      }
+    }
   }
   template <int kVectors>
   HWY_INLINE void operator()(const uint8_t* x, uint8_t* y) const {
