@@ -146,9 +146,9 @@ class CodeWinogradKernel final : public Kernel {
 
 bool HasWinogradKernel(const ConvShape& s) {
   // With fewer the transforms cost more than the products save.
-  constexpr int64_t kLeastChannels = 32;
+  constexpr int64_t kLeastChannels = 32, kLeastOutputs = 16;
   if (s.window.size() != 2 || s.group != 1 || s.channels < kLeastChannels ||
-      s.outputs < kLeastChannels)
+      s.outputs < kLeastOutputs)
     return false;
   for (const WindowAxis& a : s.window)
     if (a.kernel != 3 || a.stride != 1 || a.dilation != 1 || a.out < 4) return false;
