@@ -11,6 +11,7 @@
 #include "hwy/highway.h"
 #include "kernels/activation-inl.h"
 #include "kernels/codes.h"
+#include "kernels/nearest-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
@@ -23,7 +24,7 @@ using IV = hn::Vec<I32>;
 
 // NaN gives `low`.
 HWY_INLINE FV Limit(FV v, FV low, FV high) { return hn::Min(hn::Max(v, low), high); }
-HWY_INLINE FV Rounded(FV v) { return hn::ConvertTo(F32(), hn::NearestInt(v)); }
+HWY_INLINE FV Rounded(FV v) { return hn::ConvertTo(F32(), NearestSmall(v)); }
 
 bool IsComparison(Activation a) { return a <= Activation::kLeakyRelu; }
 
@@ -76,7 +77,7 @@ struct Row {
 };
 
 // Rounded and limited; without the zero point.
-HWY_INLINE IV Near(FV v, FV low, FV high) { return hn::NearestInt(Limit(v, low, high)); }
+HWY_INLINE IV Near(FV v, FV low, FV high) { return NearestSmall(Limit(v, low, high)); }
 
 // Four vectors of codes without their zero point as bytes in order.
 template <class Q>

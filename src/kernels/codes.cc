@@ -13,6 +13,8 @@
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
+#include "kernels/nearest-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace dunlin::HWY_NAMESPACE {
 namespace {
@@ -41,10 +43,6 @@ template <class T>
 HWY_INLINE VI LoadCodes(const T* p) {
   return hn::PromoteTo(di, hn::LoadU(hn::Rebind<T, DF>(), p));
 }
-// Of |v| < 2^22, half to even: the sum's low mantissa bits are the integer.
-HWY_INLINE VI Nearest(VF v) {
-  return hn::Sub(hn::BitCast(di, hn::Add(v, hn::Set(df, 12582912.0f))), hn::Set(di, 0x4B400000));
-}
 
 // x86 packs integers with saturation.
 constexpr bool kPackingLimits = HWY_ARCH_X86;
@@ -61,7 +59,7 @@ struct Coder {
         zero(z) {}
   HWY_INLINE VI operator()(VF v) const {
     if constexpr (kLimits) v = hn::Min(hn::Max(v, lowest), highest);
-    return hn::Add(Nearest(v), zero);
+    return hn::Add(NearestSmall(v), zero);
   }
 };
 
