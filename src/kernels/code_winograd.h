@@ -14,7 +14,7 @@
 // doubles the result. The identity thus holds between integers, and the right side is a multiple
 // of 4.
 // It is computed modulo 2^32, where it stays whole while |4 y| < 2^31, whatever the terms between
-// do; |y| <= 9 * channels * 255 * (largest weight), hence CodeWinogradFits. Both factors fit 16
+// do; |y| <= 255 * (sum of |g| over all channels), hence CodeWinogradFits. Both factors fit 16
 // bits: |B^T d B| <= 4 * 255, |2G g 2G^T| <= 9 * 255.
 // Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, section 4.1.
 #pragma once
@@ -30,13 +30,9 @@ namespace dunlin {
 // inputs of 64 channels and the products of a panel to stay in the second-level cache.
 inline constexpr int64_t kCodeWinogradTiles = 24;
 
-// Whether sums over so many channels are exact with weights (their zero point subtracted) of at
-// most this size, at most 255.
-constexpr bool CodeWinogradFits(int64_t channels, int32_t largest_weight) {
-  return channels > 0 && largest_weight <= 255 &&
-         channels <=
-             ((int64_t{1} << 29) - 1) / (9 * 255 * (largest_weight > 0 ? largest_weight : 1));
-}
+// Whether an output whose weights (their zero point subtracted, at most 255) have absolute values
+// that add up to `total` is exact.
+constexpr bool CodeWinogradFits(int64_t total) { return total <= ((int64_t{1} << 29) - 1) / 255; }
 
 struct CodeWinogradShape {
   int64_t channels = 0;

@@ -92,11 +92,10 @@ TEST(CodeWinograd, EqualsTheDirectSumsForEveryChannelAndColumnCount) {
 }
 
 TEST(CodeWinograd, IsExactUpToItsBoundWithTheLargestCodes) {
-  EXPECT_TRUE(CodeWinogradFits(917, 255));
-  EXPECT_FALSE(CodeWinogradFits(918, 255));
-  EXPECT_TRUE(CodeWinogradFits(1827, 128));
-  EXPECT_FALSE(CodeWinogradFits(1828, 128));
-  EXPECT_FALSE(CodeWinogradFits(1, 256));
+  EXPECT_TRUE(CodeWinogradFits(917 * 9 * 255));
+  EXPECT_FALSE(CodeWinogradFits(918 * 9 * 255));
+  EXPECT_TRUE(CodeWinogradFits(1827 * 9 * 128));
+  EXPECT_FALSE(CodeWinogradFits(1828 * 9 * 128));
   ForEachSimdTarget([](const char* target) {
     for (const Range range : {Range::kLowest, Range::kHighest})
       for (const auto& [channels, weight] : {std::pair{917, 255}, std::pair{1827, 128}}) {

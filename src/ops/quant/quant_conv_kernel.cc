@@ -203,7 +203,9 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
     return KernelPtr();
   if (HasDepthwiseKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
     return LowerCodeDepthwise(k.shape, in, store, ctx);
-  if (HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
+  const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
+  if (HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast &&
+      WinogradIsExact(*w, zero))
     return LowerCodeWinograd(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
@@ -211,7 +213,6 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   k.x_last = ctx.input_layout(in.a) == Layout::kChannelsLast;
   k.panels = MakeCodePanels(k.group_outputs());
   k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixels.zeros()}));
-  const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
   const std::string recipe = fmt::format(
       "codes conv {} groups {} outputs {} channels {} taps {} of {} panels of {} zero {}",
       DTypeName(w->dtype()), k.shape.group, k.shape.outputs, k.shape.channels, k.pixels.taps(),

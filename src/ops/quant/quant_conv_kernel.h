@@ -14,6 +14,9 @@ Result<KernelPtr> LowerCodeDepthwise(const ConvShape& shape, const ProductInputs
 
 // The input must be stored channels-last.
 bool HasWinogradKernel(const ConvShape& shape);
+// Whether no sum with these weights can leave 32 bits on the way. zero: nullptr, or one for all or
+// for each output.
+bool WinogradIsExact(const Tensor& w, const Tensor* zero);
 Result<KernelPtr> LowerCodeWinograd(const ConvShape& shape, const ProductInputs& in,
                                     const CodeStoreAttrs& store, LowerContext& ctx);
 

@@ -146,13 +146,26 @@ class CodeWinogradKernel final : public Kernel {
 
 bool HasWinogradKernel(const ConvShape& s) {
   // With fewer the transforms cost more than the products save.
-  constexpr int64_t kLeastChannels = 32, kLeastOutputs = 16;
+  constexpr int64_t kLeastChannels = 16, kLeastOutputs = 16;
   if (s.window.size() != 2 || s.group != 1 || s.channels < kLeastChannels ||
       s.outputs < kLeastOutputs)
     return false;
   for (const WindowAxis& a : s.window)
     if (a.kernel != 3 || a.stride != 1 || a.dilation != 1 || a.out < 4) return false;
-  return CodeWinogradFits(s.channels, 255);
+  return true;
+}
+
+bool WinogradIsExact(const Tensor& w, const Tensor* zero) {
+  const int64_t outputs = w.dims()[0], each = w.count() / outputs;
+  for (int64_t n = 0; n < outputs; ++n) {
+    const int32_t z =
+        zero == nullptr ? 0 : CodeAt(zero->dtype(), zero->raw(), zero->count() == 1 ? 0 : n);
+    int64_t total = 0;
+    for (int64_t i = n * each; i < (n + 1) * each; ++i)
+      total += std::abs(CodeAt(w.dtype(), w.raw(), i) - z);
+    if (!CodeWinogradFits(total)) return false;
+  }
+  return true;
 }
 
 Result<KernelPtr> LowerCodeWinograd(const ConvShape& shape, const ProductInputs& in,
