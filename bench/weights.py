@@ -67,7 +67,7 @@ def measure(rows, threads, bits, block, level, rounds, folder):
     path = pathlib.Path(folder) / "chain.onnx"
     path.write_bytes(model)
     np.save(f"{folder}/x.npy", np.random.default_rng(2).uniform(-1, 1, (rows, NARROW)).astype(np.float32))
-    workers = [compare.Worker(memory_speed.COMMANDS[engine], path, threads, {"x0": f"{folder}/x.npy"})
+    workers = [compare.Worker(compare.COMMANDS[engine], path, threads, {"x0": f"{folder}/x.npy"})
                for engine in ("dunlin", "ort")]
     try:
         counts = [compare.runs_per_turn(worker) for worker in workers]
