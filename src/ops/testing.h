@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "kernels/byte_product.h"
 #include "kernels/simd_targets.h"
 #include "ops/op.h"
 
@@ -424,28 +425,22 @@ class OpTest {
 
   // The kernel exists and agrees with the reference on every SIMD target, in both layouts (where
   // the operator has a Layouts function), with one thread and two, and in place where that is
-  // declared.
+  // declared; with codes among the inputs, whether the machine has fast products of bytes or not.
   void ExpectKernelMatches(Tolerance tol = {}) const {
     const auto reference = Reference();
     ASSERT_TRUE(reference.has_value()) << name_ << ": " << reference.error().message;
+    const bool has_codes = std::ranges::any_of(inputs_, [](const TestInput& in) {
+      return in.tensor.defined() &&
+             (in.tensor.dtype() == DType::kU8 || in.tensor.dtype() == DType::kI8);
+    });
     ForEachSimdTarget([&](const char* target) {
-      for (const bool last : {false, true})
-        for (const int threads : {1, 2})
-          for (const bool in_place : {false, true}) {
-            if ((last && def_->impl->layouts == nullptr) ||
-                (in_place && def_->impl->in_place == -1))
-              continue;
-            SCOPED_TRACE(fmt::format("{} on {}, {}, {} threads{}", name_, target,
-                                     last ? "channels-last" : "row-major", threads,
-                                     in_place ? ", in place" : ""));
-            const auto got = Kernel({last, threads, in_place});
-            ASSERT_TRUE(got.has_value()) << got.error().message;
-            ASSERT_NE(got->kernel, "") << "no kernel for this case";
-            for (size_t i = 0; i < wanted_.size(); ++i)
-              if (wanted_[i]) {
-                ASSERT_TRUE(Near(got->outputs[i], reference->outputs[i], tol)) << "output " << i;
-              }
-          }
+      for (const bool fast_bytes : {false, true}) {
+        if (fast_bytes && !has_codes) continue;
+        AssumeByteProductIsFast(fast_bytes);
+        ExpectKernelMatches(*reference, tol,
+                            fmt::format("{}{}", target, fast_bytes ? ", fast bytes" : ""));
+        AssumeByteProductIsFast(std::nullopt);
+      }
     });
   }
 
@@ -483,6 +478,26 @@ class OpTest {
   OpTest& Add(TestInput in) {
     inputs_.push_back(std::move(in));
     return *this;
+  }
+
+  void ExpectKernelMatches(const Outcome& reference, Tolerance tol,
+                           const std::string& target) const {
+    for (const bool last : {false, true})
+      for (const int threads : {1, 2})
+        for (const bool in_place : {false, true}) {
+          if ((last && def_->impl->layouts == nullptr) || (in_place && def_->impl->in_place == -1))
+            continue;
+          SCOPED_TRACE(fmt::format("{} on {}, {}, {} threads{}", name_, target,
+                                   last ? "channels-last" : "row-major", threads,
+                                   in_place ? ", in place" : ""));
+          const auto got = Kernel({last, threads, in_place});
+          ASSERT_TRUE(got.has_value()) << got.error().message;
+          ASSERT_NE(got->kernel, "") << "no kernel for this case";
+          for (size_t i = 0; i < wanted_.size(); ++i)
+            if (wanted_[i]) {
+              ASSERT_TRUE(Near(got->outputs[i], reference.outputs[i], tol)) << "output " << i;
+            }
+        }
   }
 
   static void ExpectConsistent(const Type& vague, const Type& exact) {

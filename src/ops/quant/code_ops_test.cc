@@ -87,6 +87,29 @@ void Set(const Follow& f, CodeStoreAttrs& s) {
   s.residual_scale = 0.21f, s.residual_zero = 9;
   if (f.codes) s.y_scale = 0.33f, s.y_zero = 31;
 }
+// Weights and their zero points, by what they are multiplied as where bytes are fast.
+enum class WeightKind {
+  kS8,       // bytes
+  kU8,       // bytes, with the zero point 128
+  kFew,      // bytes: fewer bits, zero points of their own
+  kEveryBit  // all 256 codes with any zero point: only widened
+};
+constexpr WeightKind kWeightKinds[] = {WeightKind::kS8, WeightKind::kU8, WeightKind::kFew,
+                                       WeightKind::kEveryBit};
+std::pair<Tensor, Tensor> WeightsOf(WeightKind kind, const Dims& w, int64_t columns) {
+  switch (kind) {
+    case WeightKind::kS8:
+      return {RandomInts<int8_t>(w, -128, 127), Tensor::Scalar<int8_t>(0)};
+    case WeightKind::kU8:
+      return {RandomInts<uint8_t>(w, 0, 255), Tensor::Scalar<uint8_t>(128)};
+    case WeightKind::kFew:
+      return {RandomInts<uint8_t>(w, 0, 127), RandomInts<uint8_t>({columns}, 0, 127)};
+    default:
+      return {RandomInts<uint8_t>(w, 0, 255), RandomInts<uint8_t>({columns}, 0, 255)};
+  }
+}
+bool AreBytes(WeightKind kind) { return kind != WeightKind::kEveryBit; }
+
 void AddRest(OpTest& t, const Follow& f, const Dims& y, int64_t n) {
   t.Const(RandomF32({n}, -5, 5));
   if (f.residual == DType::kF32) t.Input(RandomF32(y, -30, 30));
@@ -114,52 +137,86 @@ TEST(CodeConvTest, KernelMatchesForEveryGeometryAndEverythingThatFollows) {
                {{1, 19, 13, 11}, {21, 19, 3, 3}, {1, 21, 13, 11}, 1, {1, 1, 1, 1}, {1, 1}}};
   for (const auto& c : cases)
     for (const Follow& f : kFollows)
-      for (const bool whole : {false, true}) {  // codes and zero points of all 8 bits
-        OpTest t("CodeConv", "dunlin");
-        t.SetAttrs([&](Attrs& a) { Set(f, As<CodeConvAttrs>(a).store); })
-            .Attr("group", c.group)
-            .Attr("pads", c.pads)
-            .Attr("strides", c.strides)
-            .Input(RandomInts<uint8_t>(c.x, 0, 255))
-            .Input(Tensor::Scalar(0.02f))
-            .Input(Tensor::Scalar<uint8_t>(whole ? 255 : 99))
-            .Const(whole ? RandomInts<uint8_t>(c.w, 0, 255) : RandomInts<int8_t>(c.w, -127, 127))
-            .Const(RandomF32({c.w[0]}, 0.001f, 0.02f))
-            .Const(whole ? RandomInts<uint8_t>({c.w[0]}, 0, 255) : Tensor::Scalar<int8_t>(0));
-        AddRest(t, f, c.y, c.w[0]);
-        t.ExpectKernelMatches();
-      }
+      for (const WeightKind kind : kWeightKinds)
+        for (const bool is_signed : {false, true}) {
+          const auto [w, zero] = WeightsOf(kind, c.w, c.w[0]);
+          OpTest t("CodeConv", "dunlin");
+          t.SetAttrs([&](Attrs& a) { Set(f, As<CodeConvAttrs>(a).store); })
+              .Attr("group", c.group)
+              .Attr("pads", c.pads)
+              .Attr("strides", c.strides)
+              .Input(is_signed ? RandomInts<int8_t>(c.x, -128, 127)
+                               : RandomInts<uint8_t>(c.x, 0, 255))
+              .Input(Tensor::Scalar(0.02f))
+              .Input(is_signed ? Tensor::Scalar<int8_t>(-128) : Tensor::Scalar<uint8_t>(99))
+              .Const(w)
+              .Const(RandomF32({c.w[0]}, 0.001f, 0.02f))
+              .Const(zero);
+          AddRest(t, f, c.y, c.w[0]);
+          t.ExpectKernelMatches();
+        }
 }
 
 TEST(CodeMatMulTest, KernelMatchesForEveryShapeAndEverythingThatFollows) {
   const struct {
     Dims a, b, y;
-    bool trans_b, rows;
-  } cases[] = {{{5, 7}, {7, 9}, {5, 9}, false, true},
-               {{2, 3, 64}, {64, 33}, {2, 3, 33}, false, true},
-               {{2, 3, 5, 8}, {2, 3, 4, 8}, {2, 3, 5, 4}, true, false},
-               {{30, 129}, {300, 129}, {30, 300}, true, false}};
+    bool trans_a, trans_b, rows;
+  } cases[] = {{{5, 7}, {7, 9}, {5, 9}, false, false, true},
+               {{2, 3, 64}, {64, 33}, {2, 3, 33}, false, false, true},
+               {{2, 65, 3}, {65, 33}, {2, 3, 33}, true, false, false},
+               {{2, 3, 5, 8}, {2, 3, 4, 8}, {2, 3, 5, 4}, false, true, false},
+               {{30, 129}, {300, 129}, {30, 300}, false, true, false}};
   for (const auto& c : cases)
     for (const Follow& f : kFollows)
-      for (const bool constant : {false, true}) {
-        const int64_t n = c.y.back();
-        OpTest t("CodeMatMul", "dunlin");
-        t.SetAttrs([&](Attrs& a) {
-          auto& m = As<CodeMatMulAttrs>(a);
-          m.trans_b = c.trans_b;
-          m.alpha = 0.7f;
-          Set(f, m.store);
-        });
-        t.Input(RandomInts<int8_t>(c.a, -128, 127))
-            .Input(c.rows ? RandomF32({CountOf(c.y) / n}, 0.01f, 0.02f) : Tensor::Scalar(0.02f))
-            .Input(Tensor::Scalar<int8_t>(-7));
-        const Tensor w = RandomInts<int8_t>(c.b, -128, 127);
-        constant ? t.Const(w) : t.Input(w);
-        t.Const(RandomF32({n}, 0.001f, 0.02f)).Const(Tensor::Scalar<int8_t>(3));
-        AddRest(t, f, c.y, n);
-        t.ExpectInferIsTotal();
-        t.ExpectKernelMatches();
-      }
+      for (const WeightKind kind : kWeightKinds)
+        for (const bool constant : {false, true}) {
+          const int64_t n = c.y.back();
+          OpTest t("CodeMatMul", "dunlin");
+          t.SetAttrs([&](Attrs& a) {
+            auto& m = As<CodeMatMulAttrs>(a);
+            m.trans_a = c.trans_a;
+            m.trans_b = c.trans_b;
+            m.alpha = 0.7f;
+            Set(f, m.store);
+          });
+          t.Input(RandomInts<int8_t>(c.a, -128, 127))
+              .Input(c.rows ? RandomF32({CountOf(c.y) / n}, 0.01f, 0.02f) : Tensor::Scalar(0.02f))
+              .Input(Tensor::Scalar<int8_t>(-7));
+          const auto [w, zero] = WeightsOf(kind, c.b, n);
+          constant ? t.Const(w) : t.Input(w);
+          t.Const(RandomF32({n}, 0.001f, 0.02f)).Const(zero);
+          AddRest(t, f, c.y, n);
+          t.ExpectInferIsTotal();
+          t.ExpectKernelMatches();
+        }
+}
+
+TEST(CodeConvTest, WeightsThatFitS8AreBytesWhereThoseAreFast) {
+  const auto kernel = [](WeightKind kind, const Dims& x, const Dims& w, bool fast) {
+    const auto [weights, zero] = WeightsOf(kind, w, w[0]);
+    OpTest t("CodeConv", "dunlin");
+    t.Input(RandomInts<uint8_t>(x, 0, 255))
+        .Input(Tensor::Scalar(0.02f))
+        .Input(Tensor::Scalar<uint8_t>(3))
+        .Const(weights)
+        .Const(Tensor::Scalar(0.02f))
+        .Const(zero);
+    AssumeByteProductIsFast(fast);
+    const auto got = t.Kernel({.channels_last = true});
+    AssumeByteProductIsFast(std::nullopt);
+    return got.has_value() ? got->kernel : got.error().message;
+  };
+  const struct {
+    Dims x, w;
+    const char *bytes, *codes;
+  } cases[] = {{{1, 40, 6, 6}, {32, 40, 1, 1}, "bytes.pointwise", "codes.pointwise"},
+               {{1, 40, 6, 6}, {32, 40, 3, 3}, "bytes.indirect", "codes.winograd"},
+               {{1, 3, 6, 6}, {32, 3, 3, 3}, "bytes.rows", "codes.rows"}};
+  for (const auto& c : cases)
+    for (const WeightKind kind : kWeightKinds) {
+      EXPECT_EQ(kernel(kind, c.x, c.w, true), AreBytes(kind) ? c.bytes : c.codes);
+      EXPECT_EQ(kernel(kind, c.x, c.w, false), c.codes);
+    }
 }
 
 // They are approximated, so that a result which lies between two codes may go either way.

@@ -160,7 +160,7 @@ Result<KernelPtr> LowerCodeDepthwise(const ConvShape& shape, const ProductInputs
   k.in = in;
   k.store = store;
   k.shape = shape;
-  k.geometry = CodePixels(shape, true).geometry();
+  k.geometry = CodePixels(shape, 1).geometry();
   const Tensor& w = *ctx.value(in.b);
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
   const ConvAxis* const axis = k.geometry.axis;

@@ -1,10 +1,9 @@
-// Convolutions of codes as exact products of 16-bit integers over channels-last pixels.
+// Convolutions of codes as exact products of integers over channels-last pixels.
 #include <algorithm>
 
-#include "kernels/code_product.h"
 #include "ops/quant/code_pixels.h"
+#include "ops/quant/code_weights.h"
 #include "ops/quant/quant_conv_kernel.h"
-#include "ops/quant/sums.h"
 
 namespace dunlin {
 namespace {
@@ -20,8 +19,7 @@ class CodeConvKernel final : public Kernel {
   ConvShape shape;
   CodePixels pixels;
   bool x_last = false;  // the input is stored channels-last
-  CodePanels panels;    // of one group
-  Tensor packed, zeros;
+  CodeWeights weights;  // a part for every group; of depth-wise ones only `packed`
 
   int64_t group_channels() const { return shape.channels / shape.group; }
   int64_t group_outputs() const { return shape.outputs / shape.group; }
@@ -31,15 +29,21 @@ class CodeConvKernel final : public Kernel {
   }
 
   std::string_view name() const override {
-    return depthwise()          ? "codes.depthwise"
-           : pixels.joined()    ? "codes.rows"
-           : pixels.pointwise() ? "codes.pointwise"
-                                : "codes.indirect";
+    if (depthwise()) return "codes.depthwise";
+    if (pixels.joined()) return weights.bytes ? "bytes.rows" : "codes.rows";
+    if (pixels.pointwise()) return weights.bytes ? "bytes.pointwise" : "codes.pointwise";
+    return weights.bytes ? "bytes.indirect" : "codes.indirect";
   }
   InputUse uses(int input) const override {
     return input == in.b || input == in.b_zero ? InputUse::kNothing : InputUse::kValues;
   }
-  size_t epilogue_at() const { return size_t(pixels.count() * 2 + 63) / 64 * 64; }
+  // Codes that are read where the tensor has them.
+  bool in_place() const { return weights.bytes && x_last && !pixels.joined(); }
+  size_t BytesOf(int64_t codes) const {
+    return size_t(codes * (weights.bytes ? 1 : 2) + 63) / 64 * 64;
+  }
+  size_t padding_at() const { return in_place() ? 0 : BytesOf(pixels.count()); }
+  size_t epilogue_at() const { return padding_at() + BytesOf(pixels.padding()); }
   size_t scratch_bytes() const override { return epilogue_at() + EpilogueBytes(shape.outputs); }
 
   Result<Tensor> Pack(const Tensor& w, const Tensor* zero) const {
@@ -57,34 +61,17 @@ class CodeConvKernel final : public Kernel {
           p.mut<int16_t>()[t * shape.channels + c] = code(c, 0, t);
       return p;
     }
-    const int64_t group_codes = panels.packed_codes(pixels.taps() * pixels.pairs());
-    Tensor p = TRY(Tensor::Create(DType::kI16, {shape.group * group_codes}));
-    for (int64_t g = 0; g < shape.group; ++g)
-      PackCodes(
-          panels, pixels.taps(), pixels.tap_codes(), 0, panels.count,
-          [&](int64_t t, int64_t k, int64_t n) {
-            return code(g * group_outputs() + n, pixels.ChannelOf(k), pixels.PlaceOf(t, k));
-          },
-          p.mut<int16_t>() + g * group_codes);
-    return p;
+    return weights.Pack([&](int64_t g, int64_t t, int64_t k, int64_t n) {
+      return code(g * group_outputs() + n, pixels.ChannelOf(k), pixels.PlaceOf(t, k));
+    });
   }
 
   // Columns that an item has, in panels.
-  int64_t wide() const { return std::max<int64_t>(1, kSumColumns / panels.width); }
-  int64_t column_items() const { return (panels.count + wide() - 1) / wide(); }
+  int64_t wide() const { return std::max<int64_t>(1, kSumColumns / weights.panels.width); }
+  int64_t column_items() const { return (weights.panels.count + wide() - 1) / wide(); }
 
   Status Run(RunContext& ctx) const override {
-    auto* const x = static_cast<int16_t*>(ctx.scratch());
-    const Input input{ctx.in(in.a), in.a_zero >= 0 && ctx.has(in.a_zero)
-                                        ? CodeAt(ctx.in(in.a_zero).dtype, ctx.in(in.a_zero).data, 0)
-                                        : 0};
-    const PreparedEpilogue p =
-        PrepareEpilogue(ctx, in, store, shape.outputs, ctx.out(0).dtype,
-                        static_cast<std::byte*>(ctx.scratch()) + epilogue_at());
-    const bool widen_rows = pixels.pointwise() && column_items() == 1;
-    if (!widen_rows) Widen(ctx, input, x);
-    const Rows y(ctx, in, p, shape.outputs);
-    depthwise() ? Depthwise(ctx, x, y) : Multiply(ctx, input, widen_rows, x, y);
+    weights.bytes ? RunOn<uint8_t>(ctx) : RunOn<int16_t>(ctx);
     return {};
   }
 
@@ -94,56 +81,81 @@ class CodeConvKernel final : public Kernel {
     int32_t zero;
   };
 
-  void Widen(RunContext& ctx, const Input& x, int16_t* to) const {
-    ctx.ParallelFor(pixels.blocks(), 8, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        pixels.WidenBlock(x.codes.dtype, x.codes.data, x_last, x.zero, i, to);
-    });
+  template <class Code>
+  void RunOn(RunContext& ctx) const {
+    auto* const memory = static_cast<std::byte*>(ctx.scratch());
+    auto* const x = reinterpret_cast<Code*>(memory);
+    const Input input{ctx.in(in.a), in.a_zero >= 0 && ctx.has(in.a_zero)
+                                        ? CodeAt(ctx.in(in.a_zero).dtype, ctx.in(in.a_zero).data, 0)
+                                        : 0};
+    PreparedEpilogue p =
+        PrepareEpilogue(ctx, in, store, shape.outputs, ctx.out(0).dtype, memory + epilogue_at());
+    if (weights.bytes)
+      SubtractZero(p, memory + epilogue_at(), shape.outputs, weights.totals(),
+                   ByteZero(input.codes.dtype, input.zero));
+    std::fill_n(reinterpret_cast<Code*>(memory + padding_at()), pixels.padding(),
+                PaddingCode<Code>(input.zero));
+    const bool read_rows = pixels.pointwise() && column_items() == 1;
+    if (!in_place() && !read_rows) Read(ctx, input, x);
+    const Rows y(ctx, in, p, shape.outputs);
+    if constexpr (!kIsByteCode<Code>)
+      if (depthwise()) return Depthwise(ctx, x, y);
+    Multiply(ctx, input, read_rows, x, y);
   }
 
-  void Multiply(RunContext& ctx, const Input& input, bool widen_rows, int16_t* x,
+  template <class Code>
+  void Read(RunContext& ctx, const Input& x, Code* to) const {
+    ctx.ParallelFor(pixels.blocks(), 8, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        pixels.ReadBlock(x.codes.dtype, x.codes.data, x_last, x.zero, i, to);
+    });
+  }
+  template <class Code>
+  const Code* Padding(RunContext& ctx) const {
+    return reinterpret_cast<const Code*>(static_cast<const std::byte*>(ctx.scratch()) +
+                                         padding_at());
+  }
+
+  template <class Code>
+  void Multiply(RunContext& ctx, const Input& input, bool read_rows, Code* memory,
                 const Rows& y) const {
-    const int64_t taps = pixels.taps(), pairs = pixels.pairs();
+    const Code* const x = in_place() ? static_cast<const Code*>(input.codes.data) : memory;
+    const int64_t taps = pixels.taps(), width = weights.panels.width;
     const int64_t m = shape.batch * shape.out_pixels();
     const int64_t items = (m + kSumRows - 1) / kSumRows * column_items() * shape.group;
-    const int64_t work = kSumRows * wide() * panels.width * taps * 2 * pairs;
-    const int64_t group_codes = panels.packed_codes(taps * pairs);
+    const int64_t work = kSumRows * wide() * width * taps * pixels.tap_codes();
     ctx.ParallelFor(
         items, std::max<int64_t>(1, kLeastSumWork / work), [&](int64_t begin, int64_t end) {
           alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
-          const int16_t* rows[kSumRows * kTapsAtOnce];
+          const Code* rows[kSumRows * kTapsAtOnce];
           WindowCorner corners[kSumRows];
+          CodeRows<Code> some;
+          some.at = rows;
+          some.stride = kSumRows;
+          some.is_signed = input.codes.dtype == DType::kI8;
           for (int64_t i = begin; i < end; ++i) {
             const int64_t column = i % column_items() * wide(),
                           group = i / column_items() % shape.group;
             const int64_t row = i / column_items() / shape.group * kSumRows;
-            CodeProductArgs g;
-            g.m = std::min(kSumRows, m - row);
-            g.rows = rows;
-            g.row_stride = kSumRows;
-            g.pairs = pairs;
-            g.packed = packed.as<int16_t>() + group * group_codes;
-            g.packed_pairs = taps * pairs;
-            g.c = sums;
-            g.c_stride = kSumColumns;
-            if (widen_rows)
-              pixels.WidenPixels(input.codes.dtype, input.codes.data, x_last, input.zero, row, g.m,
-                                 x);
+            some.m = std::min(kSumRows, m - row);
+            if (read_rows && !in_place())
+              pixels.ReadPixels(input.codes.dtype, input.codes.data, x_last, input.zero, row,
+                                some.m, memory);
             if (pixels.pointwise())
-              for (int64_t r = 0; r < g.m; ++r) rows[r] = x + (row + r) * pixels.pixel_codes();
+              for (int64_t r = 0; r < some.m; ++r) rows[r] = x + (row + r) * pixels.pixel_codes();
             else
-              pixels.FillCorners(row, g.m, corners);
+              pixels.FillCorners(row, some.m, corners);
             for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
-              g.taps = std::min(kTapsAtOnce, taps - t);
-              g.first_pair = t * pairs;
-              g.accumulate = t > 0;
+              some.first_tap = t;
+              some.taps = std::min(kTapsAtOnce, taps - t);
               if (!pixels.pointwise())
-                pixels.FillRows(x + group * pixels.group_codes(), zeros.as<int16_t>(), corners, g.m,
-                                t, t + g.taps, rows, kSumRows);
-              CodeProduct(panels, g, column, std::min(column + wide(), panels.count));
+                pixels.FillRows(x + group * pixels.group_codes(), Padding<Code>(ctx), corners,
+                                some.m, t, t + some.taps, rows, kSumRows);
+              weights.Multiply(weights.part(group), some, column,
+                               std::min(column + wide(), weights.panels.count), sums, kSumColumns);
             }
-            y.Store(sums, kSumColumns, row, g.m, group * group_outputs() + column * panels.width,
-                    std::min(wide() * panels.width, group_outputs() - column * panels.width));
+            y.Store(sums, kSumColumns, row, some.m, group * group_outputs() + column * width,
+                    std::min(wide() * width, group_outputs() - column * width));
           }
         });
   }
@@ -162,8 +174,8 @@ class CodeConvKernel final : public Kernel {
               std::fill_n(sums, n, 0);
               for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
                 const int64_t some = std::min(kTapsAtOnce, taps - t);
-                pixels.FillRows(x + first, zeros.as<int16_t>(), &corner, 1, t, t + some, rows, 1);
-                CodeDepthwise(rows, some, packed.as<int16_t>() + t * c + first, c, n, sums);
+                pixels.FillRows(x + first, Padding<int16_t>(ctx), &corner, 1, t, t + some, rows, 1);
+                CodeDepthwise(rows, some, weights.packed.as<int16_t>() + t * c + first, c, n, sums);
               }
               y.Store(sums, kChannelsAtOnce, i, 1, first, n);
             }
@@ -204,20 +216,26 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   if (HasDepthwiseKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
     return LowerCodeDepthwise(k.shape, in, store, ctx);
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
-  if (HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast &&
+  const bool depthwise = CodeConvKernel::IsDepthwise(k.shape);
+  const bool bytes =
+      !depthwise && MultiplyAsBytes(*w, zero, k.shape.outputs, w->count() / k.shape.outputs);
+  // Four products an instruction are more than Winograd's method saves.
+  if (!bytes && HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast &&
       WinogradIsExact(*w, zero))
     return LowerCodeWinograd(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
-  k.pixels = CodePixels(k.shape, CodeConvKernel::IsDepthwise(k.shape));
+  k.pixels = CodePixels(k.shape, bytes || depthwise ? 1 : 2);
   k.x_last = ctx.input_layout(in.a) == Layout::kChannelsLast;
-  k.panels = MakeCodePanels(k.group_outputs());
-  k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixels.zeros()}));
+  k.weights = {bytes,           MakeCodePanels(k.group_outputs()),
+               k.pixels.taps(), k.pixels.tap_codes(),
+               k.shape.group,   {}};
   const std::string recipe = fmt::format(
-      "codes conv {} groups {} outputs {} channels {} taps {} of {} panels of {} zero {}",
-      DTypeName(w->dtype()), k.shape.group, k.shape.outputs, k.shape.channels, k.pixels.taps(),
-      k.shape.taps(), k.panels.width, ZeroText(zero));
-  k.packed = TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k.Pack(t, zero); }));
+      "codes conv {} {} groups {} outputs {} channels {} taps {} of {} panels of {} zero {}",
+      bytes ? "bytes" : "pairs", DTypeName(w->dtype()), k.shape.group, k.shape.outputs,
+      k.shape.channels, k.pixels.taps(), k.shape.taps(), k.weights.panels.width, ZeroText(zero));
+  k.weights.packed =
+      TRY(ctx.weights().Get(*w, recipe, [&](const Tensor& t) { return k.Pack(t, zero); }));
   return KernelPtr(std::move(kernel));
 }
 

@@ -175,7 +175,7 @@ Result<KernelPtr> LowerCodeWinograd(const ConvShape& shape, const ProductInputs&
   k.in = in;
   k.store = store;
   k.shape = shape;
-  k.geometry = CodePixels(shape, false).geometry();
+  k.geometry = CodePixels(shape, 1).geometry();
   k.winograd.channels = shape.channels;
   k.winograd.panels = MakeCodePanels(shape.outputs);
   k.shares = std::max(1, ctx.threads());

@@ -1,9 +1,8 @@
-// Products of codes as exact products of 16-bit integers.
+// Products of codes as exact products of integers.
 #include <algorithm>
 
-#include "kernels/code_product.h"
 #include "ops/elementwise/broadcast.h"
-#include "ops/quant/sums.h"
+#include "ops/quant/code_weights.h"
 
 namespace dunlin {
 namespace {
@@ -19,127 +18,142 @@ class CodeMatMulKernel final : public Kernel {
   int64_t a_points = 1;  // zero points of a: one, one a row, or one for every row of every matrix
   DType a_type = DType::kU8, b_type = DType::kU8;
   bool one_row_of_b_zeros = true;  // not one row for every matrix
-  CodePanels panels;
-  Tensor packed;  // of a constant b
+  CodeWeights weights;             // a part for every matrix of b; packed, if b is constant
   // Scratch, in bytes.
   size_t packed_at = 0, epilogue_at = 0, scratch = 0;
 
-  int64_t pairs() const { return (shape.k + 1) / 2; }
   std::string_view name() const override {
-    return packed.defined() ? "codes.packed" : "codes.repacked";
+    return weights.bytes ? "bytes.packed" : is_packed() ? "codes.packed" : "codes.repacked";
   }
   InputUse uses(int input) const override {
-    return packed.defined() && (input == in.b || input == in.b_zero) ? InputUse::kNothing
-                                                                     : InputUse::kValues;
+    return is_packed() && (input == in.b || input == in.b_zero) ? InputUse::kNothing
+                                                                : InputUse::kValues;
   }
   size_t scratch_bytes() const override { return scratch; }
 
-  void Pack(const void* b, const void* zero, DType zero_type, int64_t points, int64_t matrix,
-            int64_t begin, int64_t end, int16_t* to) const {
+  bool is_packed() const { return weights.packed.defined(); }
+  // Rows of a that are read where the tensor has them.
+  bool in_place() const { return weights.bytes && !in.trans_a; }
+  // Codes between rows of a.
+  int64_t stride() const { return weights.bytes ? shape.k : (shape.k + 1) / 2 * 2; }
+
+  // A weight with its zero point subtracted.
+  int16_t WeightOf(const void* b, const void* zero, DType zero_type, int64_t points, int64_t matrix,
+                   int64_t k, int64_t n) const {
     const int64_t first = matrix * shape.k * shape.n;
     const int64_t k_step = in.trans_b ? 1 : shape.n, n_step = in.trans_b ? shape.k : 1;
     const int64_t zero_first = one_row_of_b_zeros ? 0 : matrix * shape.n;
-    PackCodes(
-        panels, 1, shape.k, begin, end,
-        [&](int64_t, int64_t k, int64_t n) {
-          const int32_t z =
-              zero == nullptr ? 0 : CodeAt(zero_type, zero, points == 1 ? 0 : zero_first + n);
-          return int16_t(CodeAt(b_type, b, first + k * k_step + n * n_step) - z);
-        },
-        to + matrix * panels.packed_codes(pairs()));
+    const int32_t z =
+        zero == nullptr ? 0 : CodeAt(zero_type, zero, points == 1 ? 0 : zero_first + n);
+    return int16_t(CodeAt(b_type, b, first + k * k_step + n * n_step) - z);
   }
-
   Result<Tensor> PackConstant(const Tensor& b, const Tensor* zero) const {
-    Tensor p = TRY(Tensor::Create(DType::kI16, {b_matrices * panels.packed_codes(pairs())}));
-    for (int64_t m = 0; m < b_matrices; ++m)
-      Pack(b.raw(), zero ? zero->raw() : nullptr, zero ? zero->dtype() : DType::kU8,
-           zero ? zero->count() : 1, m, 0, panels.count, p.mut<int16_t>());
-    return p;
+    return weights.Pack([&](int64_t matrix, int64_t, int64_t k, int64_t n) {
+      return WeightOf(b.raw(), zero ? zero->raw() : nullptr, zero ? zero->dtype() : DType::kU8,
+                      zero ? zero->count() : 1, matrix, k, n);
+    });
   }
 
   Status Run(RunContext& ctx) const override {
-    std::byte* const memory = static_cast<std::byte*>(ctx.scratch());
-    auto* const a = reinterpret_cast<int16_t*>(memory);
-    Widen(ctx, a);
-    const int16_t* b = packed.defined() ? packed.as<int16_t>() : PackB(ctx, memory + packed_at);
-    Multiply(ctx, a, b,
-             PrepareEpilogue(ctx, in, store, shape.n, ctx.out(0).dtype, memory + epilogue_at));
+    weights.bytes ? RunOn<uint8_t>(ctx) : RunOn<int16_t>(ctx);
     return {};
   }
 
  private:
-  void Widen(RunContext& ctx, int16_t* to) const {
-    const TensorView& x = ctx.in(in.a);
-    const bool has_zero = in.a_zero >= 0 && ctx.has(in.a_zero);
-    const int64_t stride = 2 * pairs();
-    ctx.ParallelFor(
-        a_matrices * shape.m, std::max<int64_t>(1, 65536 / std::max<int64_t>(1, stride)),
-        [&](int64_t begin, int64_t end) {
-          for (int64_t r = begin; r < end; ++r) {
-            const int64_t point = a_points == 1 ? 0 : r % a_points;
-            const int32_t zero =
-                has_zero ? CodeAt(ctx.in(in.a_zero).dtype, ctx.in(in.a_zero).data, point) : 0;
-            const int64_t matrix = r / shape.m, row = r % shape.m;
-            int16_t* const y = to + r * stride;
-            WidenCodes(x.dtype, x.data,
-                       matrix * shape.m * shape.k + row * (in.trans_a ? 1 : shape.k),
-                       in.trans_a ? shape.m : 1, zero, shape.k, y);
-            if (shape.k % 2) y[shape.k] = 0;
-          }
-        });
+  template <class Code>
+  void RunOn(RunContext& ctx) const {
+    std::byte* const memory = static_cast<std::byte*>(ctx.scratch());
+    PreparedEpilogue p =
+        PrepareEpilogue(ctx, in, store, shape.n, ctx.out(0).dtype, memory + epilogue_at);
+    const TensorView& a = ctx.in(in.a);
+    if (weights.bytes)
+      SubtractZero(p, memory + epilogue_at, shape.n, weights.totals(),
+                   ByteZero(a.dtype, ZeroOfRow(ctx, 0)));
+    const Code* rows = static_cast<const Code*>(a.data);
+    if (!in_place()) rows = Read(ctx, reinterpret_cast<Code*>(memory));
+    Multiply(ctx, rows, is_packed() ? weights.packed.raw() : PackB(ctx, memory + packed_at), p);
   }
 
-  const int16_t* PackB(RunContext& ctx, std::byte* to) const {
+  int32_t ZeroOfRow(const RunContext& ctx, int64_t row) const {
+    if (in.a_zero < 0 || !ctx.has(in.a_zero)) return 0;
+    const TensorView& zero = ctx.in(in.a_zero);
+    return CodeAt(zero.dtype, zero.data, a_points == 1 ? 0 : row % a_points);
+  }
+
+  template <class Code>
+  const Code* Read(RunContext& ctx, Code* to) const {
+    const TensorView& x = ctx.in(in.a);
+    ctx.ParallelFor(a_matrices * shape.m,
+                    std::max<int64_t>(1, 65536 / std::max<int64_t>(1, stride())),
+                    [&](int64_t begin, int64_t end) {
+                      for (int64_t r = begin; r < end; ++r) {
+                        const int64_t matrix = r / shape.m, row = r % shape.m;
+                        Code* const y = to + r * stride();
+                        ReadCodes(x.dtype, x.data,
+                                  matrix * shape.m * shape.k + row * (in.trans_a ? 1 : shape.k),
+                                  in.trans_a ? shape.m : 1, ZeroOfRow(ctx, r), shape.k, y);
+                        std::fill(y + shape.k, y + stride(), Code{0});
+                      }
+                    });
+    return to;
+  }
+
+  const std::byte* PackB(RunContext& ctx, std::byte* to) const {
     const bool has_zero = in.b_zero >= 0 && ctx.has(in.b_zero);
     const TensorView* zero = has_zero ? &ctx.in(in.b_zero) : nullptr;
-    auto* const packed_b = reinterpret_cast<int16_t*>(to);
+    const CodePanels& panels = weights.panels;
     const int64_t grain =
         std::max<int64_t>(1, 65536 / std::max<int64_t>(1, shape.k * panels.width));
     ctx.ParallelFor(b_matrices * panels.count, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels.count, matrix = i / panels.count;
-        Pack(ctx.in(in.b).data, zero ? zero->data : nullptr, zero ? zero->dtype : DType::kU8,
-             zero ? zero->count() : 1, matrix, panel, panel + 1, packed_b);
+        weights.PackPart(
+            panel, panel + 1,
+            [&](int64_t, int64_t k, int64_t n) {
+              return WeightOf(ctx.in(in.b).data, zero ? zero->data : nullptr,
+                              zero ? zero->dtype : DType::kU8, zero ? zero->count() : 1, matrix, k,
+                              n);
+            },
+            to + matrix * weights.part_bytes(), nullptr);
       }
     });
-    return packed_b;
+    return to;
   }
-  void Multiply(RunContext& ctx, const int16_t* a, const int16_t* b,
+  template <class Code>
+  void Multiply(RunContext& ctx, const Code* a, const std::byte* b,
                 const PreparedEpilogue& p) const {
     const Rows y(ctx, in, p, shape.n);
-    const int64_t stride = 2 * pairs();
+    const CodePanels& panels = weights.panels;
     const int64_t wide = std::max<int64_t>(1, kSumColumns / panels.width);  // panels of an item
     const int64_t row_items = (shape.m + kSumRows - 1) / kSumRows,
                   column_items = (panels.count + wide - 1) / wide;
     const int64_t work = kSumRows * wide * panels.width * shape.k;
     ForEachRow(batch, 0, batch.rows(), [&](int64_t out, const std::array<int64_t, 2>& at) {
-      ctx.ParallelFor(batch.cols() * row_items * column_items,
-                      std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
-                      [&](int64_t begin, int64_t end) {
-                        alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
-                        const int16_t* rows[kSumRows];
-                        for (int64_t i = begin; i < end; ++i) {
-                          const int64_t column = i % column_items * wide,
-                                        matrix = i / column_items / row_items,
-                                        row = i / column_items % row_items * kSumRows;
-                          const int64_t ma = at[0] + matrix * batch.strides[0].back(),
-                                        mb = at[1] + matrix * batch.strides[1].back();
-                          CodeProductArgs g;
-                          g.m = std::min(kSumRows, shape.m - row);
-                          for (int64_t r = 0; r < g.m; ++r)
-                            rows[r] = a + (ma * shape.m + row + r) * stride;
-                          g.rows = rows;
-                          g.pairs = g.packed_pairs = pairs();
-                          g.packed = b + mb * panels.packed_codes(pairs());
-                          g.c = sums;
-                          g.c_stride = kSumColumns;
-                          CodeProduct(panels, g, column, std::min(column + wide, panels.count));
-                          const int64_t first = column * panels.width,
-                                        n = std::min(wide * panels.width, shape.n - first);
-                          y.Store(sums, kSumColumns, (out + matrix) * shape.m + row, g.m, first, n,
-                                  ma * shape.m + row);
-                        }
-                      });
+      ctx.ParallelFor(
+          batch.cols() * row_items * column_items,
+          std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
+          [&](int64_t begin, int64_t end) {
+            alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
+            const Code* rows[kSumRows];
+            for (int64_t i = begin; i < end; ++i) {
+              const int64_t column = i % column_items * wide, matrix = i / column_items / row_items,
+                            row = i / column_items % row_items * kSumRows;
+              const int64_t ma = at[0] + matrix * batch.strides[0].back(),
+                            mb = at[1] + matrix * batch.strides[1].back();
+              CodeRows<Code> some;
+              some.at = rows;
+              some.m = std::min(kSumRows, shape.m - row);
+              some.is_signed = a_type == DType::kI8;
+              for (int64_t r = 0; r < some.m; ++r)
+                rows[r] = a + (ma * shape.m + row + r) * stride();
+              weights.Multiply(b + mb * weights.part_bytes(), some, column,
+                               std::min(column + wide, panels.count), sums, kSumColumns);
+              const int64_t first = column * panels.width,
+                            n = std::min(wide * panels.width, shape.n - first);
+              y.Store(sums, kSumColumns, (out + matrix) * shape.m + row, some.m, first, n,
+                      ma * shape.m + row);
+            }
+          });
     });
   }
 };
@@ -193,22 +207,25 @@ Result<KernelPtr> LowerCodeMatMul(const ProductInputs& in, const CodeStoreAttrs&
     k.a_matrices = 1;
     k.batch = PlanBroadcast<2>({}, {});
   }
-  k.panels = MakeCodePanels(k.shape.n);
-  const auto aligned = [](int64_t bytes) { return size_t(bytes + 63) / 64 * 64; };
-  k.packed_at = aligned(k.a_matrices * k.shape.m * 2 * k.pairs() * 2);
+  const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
+  const Tensor* const constant =
+      in.b_zero < 0 || !ctx.has(in.b_zero) || zero != nullptr ? ctx.value(in.b) : nullptr;
+  // Sums of bytes have one zero point to subtract, and one total a column.
+  const bool bytes = constant != nullptr && k.b_matrices == 1 && k.a_points == 1 &&
+                     MultiplyAsBytes(*constant, zero, k.shape.n, in.trans_b ? k.shape.k : 1);
+  k.weights = {bytes, MakeCodePanels(k.shape.n), 1, k.shape.k, k.b_matrices, {}};
+  const auto aligned = [](int64_t size) { return size_t(size + 63) / 64 * 64; };
+  if (!k.in_place()) k.packed_at = aligned(k.a_matrices * k.shape.m * k.stride() * (bytes ? 1 : 2));
   k.epilogue_at = k.packed_at;
-  const int64_t packed_codes = k.b_matrices * k.panels.packed_codes(k.pairs());
-  const bool zero_constant =
-      in.b_zero < 0 || !ctx.has(in.b_zero) || ctx.value(in.b_zero) != nullptr;
-  if (ctx.value(in.b) != nullptr && zero_constant) {
-    const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
+  if (constant != nullptr) {
     const std::string recipe =
-        fmt::format("codes {} {}x{} matrices {} panels of {} {} zero {}", DTypeName(b.dtype),
-                    k.shape.k, k.shape.n, k.b_matrices, k.panels.width, in.trans_b, ZeroText(zero));
-    k.packed = TRY(ctx.weights().Get(*ctx.value(in.b), recipe,
-                                     [&](const Tensor& t) { return k.PackConstant(t, zero); }));
+        fmt::format("codes {} {} {}x{} matrices {} panels of {} {} zero {}",
+                    bytes ? "bytes" : "pairs", DTypeName(b.dtype), k.shape.k, k.shape.n,
+                    k.b_matrices, k.weights.panels.width, in.trans_b, ZeroText(zero));
+    k.weights.packed = TRY(ctx.weights().Get(
+        *constant, recipe, [&](const Tensor& t) { return k.PackConstant(t, zero); }));
   } else {
-    k.epilogue_at += aligned(packed_codes * 2);
+    k.epilogue_at += aligned(k.b_matrices * k.weights.part_bytes());
   }
   k.scratch = k.epilogue_at + EpilogueBytes(k.shape.n);
   return KernelPtr(std::move(kernel));

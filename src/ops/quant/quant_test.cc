@@ -241,17 +241,18 @@ TEST(QuantKernelTest, MultipliesCodesOfEveryShape) {
       {{3, 1, 5, 8}, {4, 8, 6}}, {{7}, {7, 9}},          {{5, 7}, {7}},
       {{1, 300}, {300, 70}},     {{30, 129}, {129, 300}}};
   for (const auto& [a, b] : shapes)
-    for (const bool constant : {false, true}) {
-      OpTest t("MatMulInteger");
-      t.Input(RandomInts<uint8_t>(a, 0, 255));
-      const Tensor w = RandomInts<int8_t>(b, -128, 127);
-      constant ? t.Const(w) : t.Input(w);
-      t.Input(Tensor::Scalar<uint8_t>(7));
-      const Tensor zero =
-          b.rank() == 2 ? RandomInts<int8_t>({b[1]}, -9, 9) : Tensor::Scalar<int8_t>(-3);
-      constant ? t.Const(zero) : t.Input(zero);
-      t.ExpectKernelMatches();
-    }
+    for (const bool constant : {false, true})
+      for (const int reach : {127, 100}) {  // with their zero points beyond 8 bits, or within
+        OpTest t("MatMulInteger");
+        t.Input(RandomInts<uint8_t>(a, 0, 255));
+        const Tensor w = RandomInts<int8_t>(b, -reach, reach);
+        constant ? t.Const(w) : t.Input(w);
+        t.Input(Tensor::Scalar<uint8_t>(7));
+        const Tensor zero =
+            b.rank() == 2 ? RandomInts<int8_t>({b[1]}, -9, 9) : Tensor::Scalar<int8_t>(-3);
+        constant ? t.Const(zero) : t.Input(zero);
+        t.ExpectKernelMatches();
+      }
   OpTest rows("MatMulInteger");  // a zero point a row of a
   rows.Input(RandomInts<uint8_t>({4, 6}, 0, 255))
       .Input(RandomInts<uint8_t>({6, 3}, 0, 255))
@@ -273,36 +274,36 @@ TEST(QuantKernelTest, ConvolvesCodesOfEveryGeometry) {
                {{1, 1, 12, 12}, {2, 1, 9, 9}, 1, {0, 0, 0, 0}, {1, 1}, {1, 1}},
                {{2, 4, 30}, {6, 4, 5}, 1, {2, 2}, {1}, {1}},
                {{1, 4, 5, 4, 6}, {6, 4, 3, 3, 3}, 1, {1, 1, 1, 1, 1, 1}, {1, 1, 1}, {1, 1, 1}}};
-  for (const auto& c : cases) {
-    OpTest t("ConvInteger");
-    t.Attr("group", c.group)
-        .Attr("pads", c.pads)
-        .Attr("strides", c.strides)
-        .Attr("dilations", c.dilations)
-        .Input(RandomInts<uint8_t>(c.x, 0, 255))
-        .Const(RandomInts<uint8_t>(c.w, 0, 255))
-        .Input(Tensor::Scalar<uint8_t>(99))
-        .Const(Tensor::Scalar<uint8_t>(111));
-    t.ExpectKernelMatches();
-    OpTest q("QLinearConv");
-    q.Attr("group", c.group)
-        .Attr("pads", c.pads)
-        .Attr("strides", c.strides)
-        .Attr("dilations", c.dilations)
-        .Input(RandomInts<uint8_t>(c.x, 0, 255))
-        .Const(Tensor::Scalar(0.02f))
-        .Const(Tensor::Scalar<uint8_t>(99))
-        .Const(RandomInts<int8_t>(c.w, -128, 127))
-        .Const(RandomF32({c.w[0]}, 0.01f, 0.02f))
-        .Const(RandomInts<int8_t>({c.w[0]}, -3, 3))
-        .Const(Tensor::Scalar(0.5f))
-        .Const(Tensor::Scalar<uint8_t>(120))
-        .Const(RandomInts<int32_t>({c.w[0]}, -900, 900));
-    q.ExpectKernelMatches();
-  }
+  for (const auto& c : cases)
+    for (const int reach : {127, 100}) {  // weights with their zero points beyond 8 bits, or within
+      OpTest t("ConvInteger");
+      t.Attr("group", c.group)
+          .Attr("pads", c.pads)
+          .Attr("strides", c.strides)
+          .Attr("dilations", c.dilations)
+          .Input(RandomInts<uint8_t>(c.x, 0, 255))
+          .Const(RandomInts<uint8_t>(c.w, std::max(0, 111 - reach), reach == 127 ? 255 : 211))
+          .Input(Tensor::Scalar<uint8_t>(99))
+          .Const(Tensor::Scalar<uint8_t>(111));
+      t.ExpectKernelMatches();
+      OpTest q("QLinearConv");
+      q.Attr("group", c.group)
+          .Attr("pads", c.pads)
+          .Attr("strides", c.strides)
+          .Attr("dilations", c.dilations)
+          .Input(RandomInts<uint8_t>(c.x, 0, 255))
+          .Const(Tensor::Scalar(0.02f))
+          .Const(Tensor::Scalar<uint8_t>(99))
+          .Const(RandomInts<int8_t>(c.w, -reach, reach))
+          .Const(RandomF32({c.w[0]}, 0.01f, 0.02f))
+          .Const(RandomInts<int8_t>({c.w[0]}, -3, 3))
+          .Const(Tensor::Scalar(0.5f))
+          .Const(Tensor::Scalar<uint8_t>(120))
+          .Const(RandomInts<int32_t>({c.w[0]}, -900, 900));
+      q.ExpectKernelMatches();
+    }
 }
 
-// Sums beyond 2^24 are rounded to f32 before they are scaled, as the runtimes' vector code does.
 TEST(QuantMatMulTest, RoundsLongSumsBeforeScaling) {
   // 299 * 255 * 255 + 255 * 85 + 43 * 1 = 148.5 * 2^17 + 1, of which f32 does not hold the 1.
   Tensor a = RandomInts<uint8_t>({1, 301}, 255, 255), b = RandomInts<uint8_t>({301, 1}, 255, 255);

@@ -16,14 +16,6 @@ inline constexpr int64_t kLeastSumWork = 1 << 18;
 
 inline bool IsByte(DType t) { return t == DType::kU8 || t == DType::kI8; }
 
-// to[i] = the code at x[first + i * step] - zero.
-inline void WidenCodes(DType t, const void* x, int64_t first, int64_t step, int32_t zero, int64_t n,
-                       int16_t* to) {
-  const auto* bytes = static_cast<const uint8_t*>(x) + first;
-  if (step == 1) return WidenCodes(t, bytes, zero, n, to);
-  for (int64_t i = 0; i < n; ++i)
-    to[i] = int16_t((t == DType::kU8 ? int32_t(bytes[i * step]) : int8_t(bytes[i * step])) - zero);
-}
 inline int32_t CodeAt(DType t, const void* data, int64_t i) {
   return t == DType::kU8 ? static_cast<const uint8_t*>(data)[i]
                          : static_cast<const int8_t*>(data)[i];
