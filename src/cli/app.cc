@@ -51,10 +51,13 @@ void AddModel(CLI::App* app, std::string& model, OptLevel& opt) {
          "'none' runs the graph as written, on the reference kernels");
 }
 
+const Names<Compute> kComputes = {
+    {"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"int8", Compute::kInt8}};
+
 void AddCompute(CLI::App* app, Compute& compute) {
-  Choice(app, "--compute", compute,
-         {{"f32", Compute::kF32}, {"bf16", Compute::kBF16}, {"int8", Compute::kInt8}},
+  Choice(app, "--compute", compute, kComputes,
          "'bf16' rounds the weights of matrix products with few rows, and reads half the bytes; "
+         "where the processor multiplies bf16, products and convolutions with constant weights do; "
          "'int8' computes matrix products on 8-bit codes, rows quantised as they come");
 }
 
@@ -220,6 +223,7 @@ void AddCompare(Commands& commands, CompareCommand& c) {
   const Names<OptLevel> levels = {{"none", OptLevel::kNone}, {"default", OptLevel::kDefault}};
   Choice(app, "--opt-a", c.opt_a, levels, "'none' runs A as written, on the reference kernels");
   Choice(app, "--opt-b", c.opt_b, levels, "The same of B");
+  Choice(app, "--compute-b", c.compute_b, kComputes, "--compute of B, as 'dunlin run' has it");
   AddThreads(app, c.threads);
   app->add_option("--layer-inputs", c.layer_inputs,
                   "Sets of inputs on which layers are compared; 0: outputs only")

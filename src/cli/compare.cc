@@ -17,10 +17,11 @@ struct Side {
   std::shared_ptr<const Model> model;
   Session session;
 
-  static Result<Side> Load(const std::string& path, OptLevel opt, int threads,
+  static Result<Side> Load(const std::string& path, OptLevel opt, Compute compute, int threads,
                            std::vector<std::string> extra) {
     LoadOptions options;
     options.opt = opt;
+    options.compute = compute;
     options.threads = threads;
     options.scores_of_maps = true;
     options.extra_outputs = std::move(extra);
@@ -141,8 +142,8 @@ Status CompareLayers(const CompareCommand& c, DataSets& data, CompareReport& rep
   report.only_a = inner_a.size() - report.layers.size();
   report.only_b = inner_b.size() - report.layers.size();
   if (report.layers.empty()) return {};
-  Side a = TRY(Side::Load(c.a, c.opt_a, c.threads, std::move(names_a)));
-  Side b = TRY(Side::Load(c.b, c.opt_b, c.threads, std::move(names_b)));
+  Side a = TRY(Side::Load(c.a, c.opt_a, Compute::kF32, c.threads, std::move(names_a)));
+  Side b = TRY(Side::Load(c.b, c.opt_b, c.compute_b, c.threads, std::move(names_b)));
   report.layer_sets = std::min(data.size(), size_t(c.layer_inputs));
   return RunBoth(a, b, data, report.layer_sets, "layers", report.layers, stage);
 }
@@ -178,8 +179,8 @@ Status Compare(const CompareCommand& c, Stage& stage) {
   std::optional<DataSets> data;
   {
     // As they are served, without outputs that would keep layers from being fused.
-    Side a = TRY(Side::Load(c.a, c.opt_a, c.threads, {}));
-    Side b = TRY(Side::Load(c.b, c.opt_b, c.threads, {}));
+    Side a = TRY(Side::Load(c.a, c.opt_a, Compute::kF32, c.threads, {}));
+    Side b = TRY(Side::Load(c.b, c.opt_b, c.compute_b, c.threads, {}));
     stage = Stage::kInput;
     data = TRY(DataSets::Create(a.model->inputs(), c.inputs, c.data));
     report.sets = data->size();

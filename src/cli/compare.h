@@ -23,6 +23,7 @@ struct CompareLimits {
 struct CompareCommand {
   std::string a, b;  // the truth, and what is compared with it
   OptLevel opt_a = OptLevel::kDefault, opt_b = OptLevel::kDefault;
+  Compute compute_b = Compute::kF32;
   InputOptions inputs;
   DataOptions data;
   int threads = 0;

@@ -10,6 +10,7 @@
 #include "dunlin/ragged.h"
 #include "dunlin/tuner.h"
 #include "formats/onnx.h"
+#include "kernels/bf16_product.h"
 #include "kernels/simd_targets.h"
 #include "passes/passes.h"
 #include "runtime/execution.h"
@@ -187,6 +188,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
     if (x.is_constant() && !x.uses.empty()) impl->parameters += x.constant.count();
   }
   ProgramContext context;
+  context.bf16_products = options.compute == Compute::kBF16 && WantsBf16Products();
   context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
   context.threads =
       options.threads == 0 ? UsableCpus() : std::min(options.threads, ProcessPool().threads());

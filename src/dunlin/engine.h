@@ -89,7 +89,9 @@ struct TuneOptions {
 };
 
 // kBF16: f32 weights of matrix products with few rows, which take as long as reading them does, are
-// rounded to bf16. Everything else computes as with kF32.
+// rounded to bf16. Where the processor multiplies bf16 (kernels/bf16_product.h), both factors of
+// matrix products and convolutions with constant weights are, whatever their rows. Sums and
+// everything else compute as with kF32.
 // kInt8: matrix products with constant weights compute on 8-bit codes: weights with a scale a
 // column, the other factor quantised row by row as it comes (transformers); convolutions stay f32.
 enum class Compute : uint8_t { kF32, kBF16, kInt8 };

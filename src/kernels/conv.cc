@@ -106,7 +106,10 @@ void ConvIndirectGroups(const GemmPanels& panels, const ConvGeometry& g, const f
     const GemmArgs first = a;
     for (int64_t i = group_begin; i < group_end; ++i) {
       a.a_first = i * a.k;
-      a.packed = first.packed + i * groups.packed_floats;
+      if (a.pairs != nullptr)
+        a.pairs = first.pairs + i * groups.packed;
+      else
+        a.packed = first.packed + i * groups.packed;
       a.c = first.c + i * groups.outputs;
       if (a.epilogue.bias != nullptr) a.epilogue.bias = first.epilogue.bias + i * groups.outputs;
       if (a.epilogue.residual != nullptr)

@@ -46,9 +46,10 @@ void ConvIndirect(const GemmPanels& panels, const ConvGeometry& g, const float* 
                   int64_t begin, int64_t end);
 // The same for all panels of groups [group_begin, group_end), each with its own part of the
 // channels, weights, bias and outputs: of the first group in `args`, and `outputs` floats of C and
-// bias and `packed_floats` of weights further for each group. `zeros` has all groups' channels.
+// bias and `packed` floats, or pairs, of weights further for each group. `zeros` has all groups'
+// channels.
 struct ConvGroups {
-  int64_t outputs = 0, packed_floats = 0;
+  int64_t outputs = 0, packed = 0;
 };
 void ConvIndirectGroups(const GemmPanels& panels, const ConvGeometry& g, const float* x,
                         const float* zeros, const GemmArgs& args, const ConvGroups& groups,

@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "kernels/gemm.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/bf16_product.h"
 #include "kernels/gemm-inl.h"
 #include "kernels/gemv-inl.h"
 #include "kernels/transpose.h"
@@ -291,7 +292,9 @@ int64_t GemmBlockFloats() {
 }
 
 void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end) {
-  if (args.m > 0) HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, GemmBlockFloats(), begin, end);
+  if (args.m <= 0) return;
+  if (args.pairs != nullptr) return Bf16Product(panels, args, begin, end);
+  HWY_DYNAMIC_DISPATCH(GemmRange)(panels, args, GemmBlockFloats(), begin, end);
 }
 
 void GemmDot(const GemmArgs& args, const float* a, int64_t a_stride, const float* b,

@@ -76,6 +76,9 @@ struct GemmArgs {
   // time as floats. One tap; the sums are as exact as with floats of the same values.
   const uint16_t* halves = nullptr;
   HalfType half_type = HalfType::kBF16;
+  // B as pairs of bf16 in the place of `packed`, as many as PairRows says: A is rounded to bf16 as
+  // it is read. See kernels/bf16_product.h.
+  const uint32_t* pairs = nullptr;
   float* c = nullptr;
   int64_t c_stride = 0;
   // A product over many taps may come in several calls: only the first does not add to C, only the
@@ -83,6 +86,9 @@ struct GemmArgs {
   bool first = true, last = true;
   GemmEpilogue epilogue;
 };
+
+// What the blocks of a sum fit into, in floats of B.
+int64_t GemmBlockFloats();
 
 // Columns of panels [begin, end), all m rows.
 void Gemm(const GemmPanels& panels, const GemmArgs& args, int64_t begin, int64_t end);

@@ -1,16 +1,25 @@
 // Matrix products on one core, as one item per call of the kernel, without threads.
+#include "kernels/bf16_product.h"
 #include "kernels/gemm_bench_rate.h"
 
 namespace dunlin {
 namespace {
 
+// The label of one with bf16 says whether the instruction was there.
+template <bool kBf16>
 void MatMul(benchmark::State& state) {
   const int64_t m = state.range(0), k = state.range(1), n = state.range(2);
   const GemmPanels panels = MakeGemmPanels(n);
   Tensor a = BenchFloats(m * k), b = BenchFloats(k * n), c = BenchFloats(m * n),
          bias = BenchFloats(n), packed = BenchFloats(panels.packed_floats(k));
-  PackGemm(panels, {.data = b.as<float>(), .k = k, .k_stride = n}, 0, panels.count,
-           packed.mut<float>());
+  const GemmSource source = {.data = b.as<float>(), .k = k, .k_stride = n};
+  Tensor pairs = Tensor::Create(DType::kU32, {panels.packed_floats(PairRows(1, k))}).value();
+  if constexpr (kBf16) {
+    PackBf16(panels, source, 0, panels.count, pairs.mut<uint32_t>());
+    state.SetLabel(Bf16ProductIsFast() ? "vdpbf16ps" : "emulated");
+  } else {
+    PackGemm(panels, source, 0, panels.count, packed.mut<float>());
+  }
   const GemmSplit split = SplitGemm(panels, 1, m, k, 1024, 1);
   RunAtRate(state, 2.0 * double(m) * double(k) * double(n), [&] {
     for (int64_t i = 0; i < split.items(); ++i) {
@@ -19,6 +28,7 @@ void MatMul(benchmark::State& state) {
       g.k = g.packed_rows = k;
       g.m = item.m_end - item.m_begin;
       g.packed = packed.as<float>();
+      g.pairs = kBf16 ? pairs.as<uint32_t>() : nullptr;
       g.c = c.mut<float>() + item.m_begin * n;
       g.c_stride = n;
       g.epilogue.bias = bias.as<float>();
@@ -26,7 +36,14 @@ void MatMul(benchmark::State& state) {
     }
   });
 }
-BENCHMARK(MatMul)
+BENCHMARK(MatMul<true>)
+    ->Name("MatMulBf16")
+    ->Args({128, 768, 3072})
+    ->Args({1, 768, 3072})
+    ->Args({3136, 64, 64})
+    ->Args({196, 1024, 256});
+BENCHMARK(MatMul<false>)
+    ->Name("MatMul")
     ->Args({128, 768, 768})
     ->Args({128, 768, 3072})
     ->Args({512, 1024, 1024})

@@ -158,6 +158,9 @@ class LowerContext {
   virtual Layout output_layout(int i) const = 0;
   virtual WeightCache& weights() = 0;
   virtual int threads() const = 0;
+  // Products of f32 with constant weights round both factors to bf16 and sum in f32
+  // (kernels/bf16_product.h).
+  virtual bool bf16_products() const { return false; }
 };
 
 // Layouts: a node says, given how its inputs are stored now, how it wants them and how it stores

@@ -38,6 +38,11 @@ struct Tolerance {
 // ---- Tensors -----------------------------------------------------------------------------------
 
 // Reproducible values in [lo, hi).
+// The nearest numbers that bf16 has, as f32.
+inline Tensor RoundedToBf16(const Tensor& t) {
+  return Convert(Convert(t, DType::kBF16).value(), DType::kF32).value();
+}
+
 inline Tensor RandomF32(const Dims& dims, float lo = -1, float hi = 1, uint32_t seed = 1) {
   Tensor t = Tensor::Create(DType::kF32, dims).value();
   std::mt19937 rng(seed);
@@ -243,6 +248,7 @@ class TestLowerContext final : public LowerContext {
   std::vector<bool> wanted;
   TestWeightCache cache;
   int thread_count = 1;
+  bool bf16 = false;
 
   int input_count() const override { return int(inputs.size()); }
   int output_count() const override { return int(outputs.size()); }
@@ -255,6 +261,7 @@ class TestLowerContext final : public LowerContext {
   Layout output_layout(int i) const override { return output_layouts[size_t(i)]; }
   WeightCache& weights() override { return cache; }
   int threads() const override { return thread_count; }
+  bool bf16_products() const override { return bf16; }
 };
 
 // Sets attributes by their ONNX names; remembers which names were met.
@@ -335,6 +342,10 @@ class OpTest {
   OpTest& Const(Tensor t) { return Add({std::move(t), {}, true}); }  // an initialiser
   OpTest& Sequence(SequenceValue s) { return Add({{}, std::move(s), false}); }
   OpTest& Absent() { return Add({}); }
+  OpTest& Bf16Products() {
+    bf16_ = true;
+    return *this;
+  }
   OpTest& Outputs(int n) {
     wanted_.assign(size_t(n), true);
     return *this;
@@ -544,6 +555,7 @@ class OpTest {
     ctx.output_layouts = plan.outputs;
     ctx.wanted = wanted_;
     ctx.thread_count = threads;
+    ctx.bf16 = bf16_;
     return ctx;
   }
 
@@ -633,6 +645,7 @@ class OpTest {
   std::unique_ptr<Attrs> attrs_;
   std::vector<TestInput> inputs_;
   std::vector<bool> wanted_;
+  bool bf16_ = false;
   std::vector<SubgraphRunner*> subgraphs_;
   std::function<Result<std::vector<Type>>(int, std::span<const Type>)> on_infer_subgraph_;
 };

@@ -29,7 +29,7 @@ Status QuantiseProducts(Graph& graph, RuleCounts& counts);
 
 // Rounds the weights of matrix products that may have few rows to bf16, in which they are then
 // packed and read: half the bytes, and such a product takes as long as reading them does. Changes
-// numbers: by up to 2^-9 of each weight.
+// numbers: by up to 2^-9 of each weight. What has more rows is left to LowerContext::bf16_products.
 Status RoundWeights(Graph& graph, RuleCounts& counts);
 
 // Removes nodes that do nothing and merges equal ones.

@@ -319,14 +319,14 @@ class LiveInfer final : public InferContext {
 class LiveLower final : public LowerContext {
  public:
   LiveLower(const Node& n, std::span<const Type> in, std::span<const Type> out,
-            std::span<const Tensor> constants, const LayoutPlan& layouts, WeightCache& weights,
-            int threads)
+            std::span<const Tensor> constants, const LayoutPlan& layouts,
+            const ProgramContext& context, int threads)
       : n_(n),
         in_(in),
         out_(out),
         constants_(constants),
         layouts_(layouts),
-        weights_(weights),
+        context_(context),
         threads_(threads) {}
   int input_count() const override { return n_.formal_inputs(); }
   int output_count() const override { return int(out_.size()); }
@@ -343,15 +343,16 @@ class LiveLower final : public LowerContext {
   }
   Layout input_layout(int i) const override { return layouts_.inputs[size_t(i)]; }
   Layout output_layout(int o) const override { return layouts_.outputs[size_t(o)]; }
-  WeightCache& weights() override { return weights_; }
+  WeightCache& weights() override { return *context_.weights; }
   int threads() const override { return threads_; }
+  bool bf16_products() const override { return context_.bf16_products; }
 
  private:
   const Node& n_;
   std::span<const Type> in_, out_;
   std::span<const Tensor> constants_;
   const LayoutPlan& layouts_;
-  WeightCache& weights_;
+  const ProgramContext& context_;
   int threads_;
 };
 
@@ -422,8 +423,7 @@ Status Execution::RunDynamic(State& state, int index, const RunEnvironment& env)
     }
     last.layouts.inputs.resize(types.size(), Layout::kRowMajor);
     last.layouts.outputs.resize(step.outputs.size(), Layout::kRowMajor);
-    LiveLower lower(n, types, infer.out, constants, last.layouts, *program_->context().weights,
-                    env.threads);
+    LiveLower lower(n, types, infer.out, constants, last.layouts, program_->context(), env.threads);
     last.kernel = TRY(n.op->impl->lower(*n.attrs, lower));
     last.types = std::move(key);
   }

@@ -218,6 +218,7 @@ class Builder {
     Layout output_layout(int o) const override { return layouts_.outputs[size_t(o)]; }
     WeightCache& weights() override { return *b_.context_.weights; }
     int threads() const override { return b_.context_.threads; }
+    bool bf16_products() const override { return b_.context_.bf16_products; }
     size_t First(std::span<const Way> ways) override {
       if (b_.context_.ways == nullptr) return 0;
       choice_ = {n_.id, ChoiceKey(), {}, 0};
@@ -239,7 +240,7 @@ class Builder {
                            input_layout(i) == Layout::kChannelsLast ? " channels-last" : "",
                            value(i) != nullptr ? " constant" : "");
       }
-      return key + fmt::format("threads {}", threads());
+      return key + fmt::format("threads {}{}", threads(), bf16_products() ? " bf16" : "");
     }
     Builder& b_;
     const Node& n_;

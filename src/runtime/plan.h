@@ -99,7 +99,8 @@ struct ChainOptions {
 
 struct ProgramContext {
   PlanMode mode = PlanMode::kFast;
-  int threads = 1;  // that kernels are planned for
+  int threads = 1;             // that kernels are planned for
+  bool bf16_products = false;  // LowerContext::bf16_products
   std::shared_ptr<WeightCache> weights;
   ChainOptions chains;
   std::shared_ptr<const WayPolicy> ways;  // none: the cost models decide

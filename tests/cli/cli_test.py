@@ -343,6 +343,13 @@ class Compare(Case):
         self.assertEqual(report["worst_layer"], "")
         self.succeeds("compare", TINY, TINY, "--opt-b", "none", "--random", 3, "--min-sqnr", 80, "--min-agreement", 100)
 
+    def test_compare_computes_the_second_as_on_a_machine_that_multiplies_bf16(self):
+        words = ("compare", TINY, TINY, "--data", self.images(), "--compute-b", "bf16", "--layer-inputs", 0, "--json")
+        output = json.loads(self.succeeds(*words, env={"DUNLIN_BF16": "emulated"}))["outputs"][0]
+        self.assertFalse(output["equal"])
+        self.assertGreater(output["sqnr_db"], 30)
+        self.assertEqual(output["rows_agreed"], output["rows"])
+
     def test_layers_are_compared_with_what_codes_stand_for(self):
         plain, codes = self.quantised(0.5)
         x = self.file("x.npy", npy_bytes("<f4", (1, 4), struct.pack("<4f", -1, 0.5, 1.1, 3)))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/bf16_product.h"
 #include "kernels/conv.h"
 #include "kernels/depthwise.h"
 #include "kernels/transpose.h"
@@ -28,32 +29,39 @@ class IndirectKernel final : public Kernel, public BandKernel {
   ActivationParams act;
   GemmPanels panels;
   GemmSplit split;
-  Tensor packed;  // of constant weights
+  bool bf16 = false;  // pairs of bf16 in `packed`
+  Tensor packed;      // of constant weights
   Tensor zeros;
 
   int64_t group_channels() const { return shape.channels / shape.group; }
   int64_t group_outputs() const { return shape.outputs / shape.group; }
   int64_t packed_rows() const { return shape.taps() * group_channels(); }
-  int64_t group_floats() const { return panels.packed_floats(packed_rows()); }
+  // Floats or pairs of a group's weights.
+  int64_t group_packed() const {
+    return panels.packed_floats(bf16 ? PairRows(shape.taps(), group_channels()) : packed_rows());
+  }
 
   bool reads_strided(int input) const override { return input == 0 || input == 3; }
   bool writes_strided(int) const override { return true; }
   std::string_view name() const override {
+    if (bf16) return geometry.pointwise() ? "conv.pointwise_bf16" : "conv.indirect_bf16";
     return geometry.pointwise() ? "conv.pointwise" : "conv.indirect";
   }
   InputUse uses(int input) const override {
     return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
   }
   size_t scratch_bytes() const override {
-    return packed.defined() ? 0 : size_t(shape.group * group_floats()) * sizeof(float);
+    return packed.defined() ? 0 : size_t(shape.group * group_packed()) * sizeof(float);
   }
 
-  void Pack(const float* w, int64_t begin, int64_t end, float* to) const {
+  // Panels [begin, end), counted through all groups; `pack` is PackGemm or PackBf16.
+  template <class T, class Pack>
+  void PackPanels(const float* w, int64_t begin, int64_t end, T* to, const Pack& pack) const {
     const int64_t taps = shape.taps(), k = group_channels();
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / panels.count, panel = i % panels.count;
-      PackGemm(panels, {w + group * group_outputs() * k * taps, taps, k, 1, taps, k * taps}, panel,
-               panel + 1, to + group * group_floats());
+      pack(panels, {w + group * group_outputs() * k * taps, taps, k, 1, taps, k * taps}, panel,
+           panel + 1, to + group * group_packed());
     }
   }
 
@@ -63,7 +71,7 @@ class IndirectKernel final : public Kernel, public BandKernel {
   BandShape band_shape() const override { return BandShapeOf(shape, geometry); }
   void RunBand(const BandArgs& band) const override {
     const int64_t width = geometry.axis[2].out, most = ConvMaxRows(shape.taps());
-    const GemmArgs g = Args(packed.as<float>(), band.bias, band.residual, band.y);
+    const GemmArgs g = Args(nullptr, band.bias, band.residual, band.y);
     ConvGeometry from = geometry;
     if (band.pixel_stride != 0) from.pixel_stride = band.pixel_stride;
     for (int64_t m = band.begin * width; m < band.end * width; m += most)
@@ -71,10 +79,14 @@ class IndirectKernel final : public Kernel, public BandKernel {
                {m, std::min(m + most, band.end * width), 0, panels.count});
   }
 
+  // `weights` where they are not constant.
   GemmArgs Args(const float* weights, const float* bias, const float* residual, float* y) const {
     GemmArgs g;
     g.k = group_channels();
-    g.packed = weights;
+    if (bf16)
+      g.pairs = packed.as<uint32_t>();
+    else
+      g.packed = packed.defined() ? packed.as<float>() : weights;
     g.packed_rows = packed_rows();
     g.c = y;
     g.c_stride = shape.outputs;
@@ -91,20 +103,17 @@ class IndirectKernel final : public Kernel, public BandKernel {
       ConvIndirect(panels, from, x, zeros.as<float>(), g, item.m_begin, item.m_end,
                    item.panel_begin, item.panel_end);
     else
-      ConvIndirectGroups(panels, from, x, zeros.as<float>(), g, {group_outputs(), group_floats()},
+      ConvIndirectGroups(panels, from, x, zeros.as<float>(), g, {group_outputs(), group_packed()},
                          item.m_begin, item.m_end, group_begin, group_end);
   }
 
   Status Run(RunContext& ctx) const override {
     const float* x = ctx.in(0).as<float>();
-    const float* weights = packed.defined() ? packed.as<float>() : nullptr;
-    if (weights == nullptr) {
-      float* const to = static_cast<float*>(ctx.scratch());
+    float* const weights = static_cast<float*>(ctx.scratch());
+    if (!packed.defined())
       ctx.ParallelFor(shape.group * panels.count, 1, [&](int64_t begin, int64_t end) {
-        Pack(ctx.in(1).as<float>(), begin, end, to);
+        PackPanels(ctx.in(1).as<float>(), begin, end, weights, PackGemm);
       });
-      weights = to;
-    }
     float* const y = ctx.out(0).mut<float>();
     const float* const bias = ctx.has(2) ? ctx.in(2).as<float>() : nullptr;
     const float* const residual = ctx.has(3) ? ctx.in(3).as<float>() : nullptr;
@@ -136,6 +145,7 @@ class RowTapKernel final : public Kernel {
   GemmPanels panels;
   GemmSplit split;
   Tensor packed, zeros;
+  bool bf16 = false;       // pairs of bf16 in `packed`
   int64_t row_floats = 0;  // of the copy
   int64_t pad = 0, width = 0;
   bool channels_last = false;
@@ -146,7 +156,7 @@ class RowTapKernel final : public Kernel {
 
   bool reads_strided(int input) const override { return input == 3; }
   bool writes_strided(int) const override { return true; }
-  std::string_view name() const override { return "conv.row_taps"; }
+  std::string_view name() const override { return bf16 ? "conv.row_taps_bf16" : "conv.row_taps"; }
   InputUse uses(int input) const override {
     return input == 1 && packed.defined() ? InputUse::kNothing : InputUse::kValues;
   }
@@ -163,7 +173,10 @@ class RowTapKernel final : public Kernel {
                     });
     GemmArgs g;
     g.k = k();
-    g.packed = packed.as<float>();
+    if (bf16)
+      g.pairs = packed.as<uint32_t>();
+    else
+      g.packed = packed.as<float>();
     g.packed_rows = packed_rows();
     g.c = ctx.out(0).mut<float>();
     g.c_stride = ctx.out(0).pixel_step();
@@ -191,9 +204,14 @@ class RowTapKernel final : public Kernel {
         for (int64_t j = 0; j < c; ++j)
           for (int64_t m = 0; m < shape.outputs; ++m)
             *out++ = w.as<float>()[((m * c + j) * taps + t) * kw + i];
-    Tensor result = TRY(Tensor::Create(DType::kF32, {panels.packed_floats(packed_rows())}));
-    PackGemm(panels, {rows.as<float>(), 1, packed_rows(), 0, shape.outputs, 1}, 0, panels.count,
-             result.mut<float>());
+    const GemmSource source = {rows.as<float>(), taps, k(), k() * shape.outputs, shape.outputs, 1};
+    if (!bf16) {
+      Tensor result = TRY(Tensor::Create(DType::kF32, {panels.packed_floats(packed_rows())}));
+      PackGemm(panels, source, 0, panels.count, result.mut<float>());
+      return result;
+    }
+    Tensor result = TRY(Tensor::Create(DType::kU32, {panels.packed_floats(PairRows(taps, k()))}));
+    PackBf16(panels, source, 0, panels.count, result.mut<uint32_t>());
     return result;
   }
 
@@ -313,13 +331,19 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
   if (shape.group > 1) k->split.panel_step = k->panels.count, k->split.panel_items = 1;
   k->zeros = TRY(ZeroFloats(shape.channels));
   if (const Tensor* w = ctx.value(1)) {
+    k->bf16 = ctx.bf16_products();
+    const DType type = k->bf16 ? DType::kU32 : DType::kF32;
     const std::string recipe = fmt::format(
-        "conv lanes {} panels {} group {} outputs {} channels {} taps {}", k->panels.lanes,
-        k->panels.count, shape.group, shape.outputs, shape.channels, shape.taps());
+        "conv {} lanes {} panels {} group {} outputs {} channels {} taps {}", DTypeName(type),
+        k->panels.lanes, k->panels.count, shape.group, shape.outputs, shape.channels, shape.taps());
     const auto pack = [&](const Tensor& t) -> Result<Tensor> {
-      Tensor packed = TRY(Tensor::Create(DType::kF32, {shape.group * k->group_floats()}));
+      Tensor packed = TRY(Tensor::Create(type, {shape.group * k->group_packed()}));
       ctx.weights().ParallelFor(shape.group * k->panels.count, 1, [&](int64_t begin, int64_t end) {
-        k->Pack(t.as<float>(), begin, end, packed.mut<float>());
+        const float* const w = t.as<float>();
+        if (k->bf16)
+          k->PackPanels(w, begin, end, packed.mut<uint32_t>(), PackBf16);
+        else
+          k->PackPanels(w, begin, end, packed.mut<float>(), PackGemm);
       });
       return packed;
     };
@@ -358,9 +382,10 @@ Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& a
   k->split = SplitGemm(k->panels, 1, shape.batch * shape.out_pixels(), k->packed_rows(),
                        ConvMaxRows(k->geometry.taps()), ctx.threads());
   k->zeros = TRY(ZeroFloats(k->k()));
+  k->bf16 = ctx.bf16_products();
   const std::string recipe = fmt::format(
-      "conv rows lanes {} panels {} outputs {} channels {} taps {} k {}", k->panels.lanes,
-      k->panels.count, shape.outputs, shape.channels, k->geometry.taps(), k->k());
+      "conv rows{} lanes {} panels {} outputs {} channels {} taps {} k {}", k->bf16 ? " bf16" : "",
+      k->panels.lanes, k->panels.count, shape.outputs, shape.channels, k->geometry.taps(), k->k());
   k->packed =
       TRY(ctx.weights().Get(*ctx.value(1), recipe, [&](const Tensor& t) { return k->Pack(t); }));
   return KernelPtr(std::move(k));
@@ -379,7 +404,7 @@ std::vector<Way> WaysOf(const ConvShape& shape, const ActivationParams& act, Low
   if (constant && shape.group > 1)
     ways.push_back({"grouped", [&] { return LowerGrouped(shape, act, ctx); }});
   if (depthwise) return ways;
-  const int tile = constant ? WinogradTile(shape) : 0;
+  const int tile = constant ? WinogradTile(shape, ctx.bf16_products()) : 0;
   const auto add_winograd = [&](int m) {
     ways.push_back(
         {fmt::format("winograd_{0}x{0}", m), [&, m] { return LowerWinograd(shape, m, act, ctx); }});

@@ -16,8 +16,8 @@ Result<KernelPtr> LowerConv(const ConvAttrs& attrs, const ActivationParams& act,
 Result<KernelPtr> LowerWinograd(const ConvShape& shape, int m, const ActivationParams& act,
                                 LowerContext& ctx);
 bool WinogradFits(const ConvShape& shape);
-// What its cost model prefers: 2, 4, or 0 for the direct product.
-int WinogradTile(const ConvShape& shape);
+// What its cost model prefers: 2, 4, or 0 for the direct product, which may be one of bf16.
+int WinogradTile(const ConvShape& shape, bool bf16_products);
 
 // The direct kernel for narrow groups of constant weights, nullptr for others. Channels-last.
 Result<KernelPtr> LowerGrouped(const ConvShape& shape, const ActivationParams& act,

@@ -312,5 +312,31 @@ TEST(ConvTranspose, KernelMatchesForAnyGeometry) {
   check({0, 3, 9}, {3, 4, 5}, {2}, {1}, {1, 2}, {1}, 1);
 }
 
+// Numbers that bf16 has lose nothing by it: what the product gives is the reference's.
+TEST(FusedConv, Bf16ProductsMatchOfNumbersThatBf16Has) {
+  struct Case {
+    Dims x, w;
+    int group, stride, pad;
+    const char* kernel;
+  };
+  const Case cases[] = {
+      {{2, 13, 6, 7}, {37, 13, 1, 1}, 1, 1, 0, "conv.pointwise_bf16"},
+      {{2, 9, 8, 7}, {20, 9, 3, 3}, 1, 2, 1, "conv.indirect_bf16"},
+      {{1, 30, 10, 11}, {68, 15, 3, 3}, 2, 3, 1, "conv.indirect_bf16"},
+      {{1, 3, 19, 20}, {35, 3, 7, 7}, 1, 2, 3, "conv.row_taps_bf16"},
+      {{1, 1, 9, 9}, {5, 1, 5, 5}, 1, 1, 2, "conv.row_taps_bf16"},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(ToString(c.x) + ToString(c.w));
+    OpTest t("FusedConv", "dunlin");
+    t.Bf16Products().Attr("group", c.group).Attr("strides", Ints{c.stride, c.stride});
+    t.Attr("pads", Ints{c.pad, c.pad, c.pad, c.pad}).Attr("activation", int(Activation::kRelu));
+    t.Input(RoundedToBf16(RandomF32(c.x))).Const(RoundedToBf16(RandomF32(c.w, -1, 1, 2)));
+    t.Const(RandomF32({c.w[0]}, -1, 1, 3));
+    t.ExpectKernelMatches({.abs = 3e-5});
+    EXPECT_EQ(t.Kernel({.channels_last = true})->kernel, c.kernel);
+  }
+}
+
 }  // namespace
 }  // namespace dunlin::testing

@@ -259,11 +259,12 @@ bool WinogradFits(const ConvShape& s) {
          });
 }
 
-int WinogradTile(const ConvShape& s) {
+int WinogradTile(const ConvShape& s, bool bf16_products) {
   if (!WinogradFits(s)) return 0;
   const double pixels = double(s.batch * s.out_pixels());
-  const double direct =
-      9 * double(s.channels * s.outputs) * std::max(pixels * kProduct, pixels + kStream);
+  // A bf16 product does two multiply-adds in the time of one, and streams half the bytes.
+  const double direct = 9 * double(s.channels * s.outputs) *
+                        std::max(pixels * kProduct, pixels + kStream) / (bf16_products ? 2 : 1);
   // A gain of a tenth is not worth the error.
   double best = 0.9 * direct;
   int m = 0;

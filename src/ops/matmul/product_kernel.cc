@@ -1,6 +1,7 @@
 // The f32 matrix product on packed panels.
 #include <algorithm>
 
+#include "kernels/bf16_product.h"
 #include "kernels/block_gemm.h"
 #include "kernels/gemm.h"
 #include "ops/matmul/product.h"
@@ -19,6 +20,7 @@ int64_t Aligned(int64_t floats) {
 enum class Right {
   kPacked,    // constant, packed when the model was loaded
   kHalves,    // the same in f16 or bf16, of which it was made
+  kPairs,     // the same in pairs of bf16; the left operand is rounded, too
   kRepacked,  // packed into scratch at every run
   kDirect,    // as it is, but for a panel that ends in a partial vector
   kDot,       // transposed, as it is
@@ -59,6 +61,8 @@ class ProductKernel final : public Kernel {
         return "gemm.packed";
       case Right::kHalves:
         return "gemm.halves";
+      case Right::kPairs:
+        return "gemm.bf16";
       case Right::kRepacked:
         return "gemm.repacked";
       case Right::kDirect:
@@ -79,7 +83,7 @@ class ProductKernel final : public Kernel {
     if (trans_a) a = TransposeA(ctx, a, scratch + a_at);
     const float* const b = packed.defined() ? nullptr : ctx.in(1).as<float>();
     const float* const panels_of_b = right == Right::kPacked ? packed.as<float>()
-                                     : right == Right::kHalves || right == Right::kDot
+                                     : packed.defined() || right == Right::kDot
                                          ? nullptr
                                          : PackB(ctx, scratch + packed_at);
     GemmEpilogue epilogue;
@@ -91,7 +95,8 @@ class ProductKernel final : public Kernel {
     if (bias == Bias::kMatrix) epilogue.residual = ExpandBias(ctx, y_dims, scratch + bias_at);
 
     float* const y = ctx.out(0).mut<float>();
-    const int64_t matrix = panels.packed_floats(k), per_batch = split.items();
+    const int64_t matrix = panels.packed_floats(right == Right::kPairs ? PairRows(1, k) : k);
+    const int64_t per_batch = split.items();
     ctx.ParallelFor(CountOf(batch) * per_batch, split.grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t at = i / per_batch;
@@ -105,6 +110,7 @@ class ProductKernel final : public Kernel {
           g.halves = reinterpret_cast<const uint16_t*>(packed.raw()) + b_at * matrix;
           g.half_type = packed.dtype() == DType::kF16 ? HalfType::kF16 : HalfType::kBF16;
         }
+        if (right == Right::kPairs) g.pairs = packed.as<uint32_t>() + b_at * matrix;
         if (right == Right::kDirect) g.direct = b + b_at * k * n;
         g.direct_stride = n;
         g.c_stride = n;
@@ -170,16 +176,27 @@ class ProductKernel final : public Kernel {
   }
 };
 
+GemmSource SourceOf(const ProductKernel& p, const Tensor& b, int64_t matrix) {
+  return {b.as<float>() + matrix * p.k * p.n, 1, p.k, 0, p.trans_b ? 1 : p.n, p.trans_b ? p.k : 1};
+}
+
 Result<Tensor> PackConstant(const ProductKernel& p, const Tensor& b, WeightCache& cache) {
   const int64_t matrix = p.panels.packed_floats(p.k);
   Tensor packed = TRY(Tensor::Create(DType::kF32, {p.b_matrices * matrix}));
-  for (int64_t i = 0; i < p.b_matrices; ++i) {
-    const GemmSource source = {
-        b.as<float>() + i * p.k * p.n, 1, p.k, 0, p.trans_b ? 1 : p.n, p.trans_b ? p.k : 1};
+  for (int64_t i = 0; i < p.b_matrices; ++i)
     cache.ParallelFor(p.panels.count, 1, [&](int64_t begin, int64_t end) {
-      PackGemm(p.panels, source, begin, end, packed.mut<float>() + i * matrix);
+      PackGemm(p.panels, SourceOf(p, b, i), begin, end, packed.mut<float>() + i * matrix);
     });
-  }
+  return packed;
+}
+
+Result<Tensor> PackPairs(const ProductKernel& p, const Tensor& b, WeightCache& cache) {
+  const int64_t matrix = p.panels.packed_floats(PairRows(1, p.k));
+  Tensor packed = TRY(Tensor::Create(DType::kU32, {p.b_matrices * matrix}));
+  for (int64_t i = 0; i < p.b_matrices; ++i)
+    cache.ParallelFor(p.panels.count, 1, [&](int64_t begin, int64_t end) {
+      PackBf16(p.panels, SourceOf(p, b, i), begin, end, packed.mut<uint32_t>() + i * matrix);
+    });
   return packed;
 }
 
@@ -231,7 +248,12 @@ Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
     const std::string recipe =
         fmt::format("gemm lanes {} panels {} matrices {} k {} n {} transposed {}", p.panels.lanes,
                     p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
-    if (const auto halves = NarrowOf(*constant)) {
+    if (ctx.bf16_products()) {
+      p.right = Right::kPairs;
+      p.packed = TRY(ctx.weights().Get(*constant, "bf16 " + recipe, [&](const Tensor& t) {
+        return PackPairs(p, t, ctx.weights());
+      }));
+    } else if (const auto halves = NarrowOf(*constant)) {
       p.right = Right::kHalves;
       p.packed = TRY(ctx.weights().Get(
           *halves, recipe, [&](const Tensor& t) { return PackHalves(p, t, ctx.weights()); }));
