@@ -274,6 +274,11 @@ bool WantsBf16Products() {
   return Bf16ProductIsFast() || (wish != nullptr && std::string_view(wish) == "emulated");
 }
 
+bool Bf16ProductPays(int64_t terms, int64_t columns) {
+  constexpr int64_t kLeastTerms = 128, kLeastColumns = 32;
+  return terms >= kLeastTerms && columns >= kLeastColumns;
+}
+
 void PackBf16(const GemmPanels& panels, const GemmSource& source, int64_t begin, int64_t end,
               uint32_t* packed) {
   const int64_t tap_pairs = PairRows(1, source.k);

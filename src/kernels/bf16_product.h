@@ -28,6 +28,12 @@ bool Bf16ProductIsFast();
 // such a processor, only slower.
 bool WantsBf16Products();
 
+// Whether a product of sums of so many terms, in so many columns, is worth its rounding. Short sums
+// gain little, as they are bound by the memory of A and C, and lose more, as they average fewer
+// roundings: in a reader of text those under 128 terms made two thirds of the answers that changed
+// (docs/low-precision.md). Few columns do not pay for gathering A.
+bool Bf16ProductPays(int64_t terms, int64_t columns);
+
 // Rows of pairs that `taps` taps of `k` rows make.
 inline int64_t PairRows(int64_t taps, int64_t k) { return taps * ((k + 1) / 2); }
 

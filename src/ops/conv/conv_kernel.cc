@@ -331,7 +331,7 @@ Result<KernelPtr> LowerIndirect(const ConvShape& shape, const ActivationParams& 
   if (shape.group > 1) k->split.panel_step = k->panels.count, k->split.panel_items = 1;
   k->zeros = TRY(ZeroFloats(shape.channels));
   if (const Tensor* w = ctx.value(1)) {
-    k->bf16 = ctx.bf16_products();
+    k->bf16 = ctx.bf16_products() && Bf16ProductPays(k->packed_rows(), k->group_outputs());
     const DType type = k->bf16 ? DType::kU32 : DType::kF32;
     const std::string recipe = fmt::format(
         "conv {} lanes {} panels {} group {} outputs {} channels {} taps {}", DTypeName(type),
@@ -382,7 +382,7 @@ Result<KernelPtr> LowerRowTaps(const ConvShape& shape, const ActivationParams& a
   k->split = SplitGemm(k->panels, 1, shape.batch * shape.out_pixels(), k->packed_rows(),
                        ConvMaxRows(k->geometry.taps()), ctx.threads());
   k->zeros = TRY(ZeroFloats(k->k()));
-  k->bf16 = ctx.bf16_products();
+  k->bf16 = ctx.bf16_products() && Bf16ProductPays(k->packed_rows(), shape.outputs);
   const std::string recipe = fmt::format(
       "conv rows{} lanes {} panels {} outputs {} channels {} taps {} k {}", k->bf16 ? " bf16" : "",
       k->panels.lanes, k->panels.count, shape.outputs, shape.channels, k->geometry.taps(), k->k());
@@ -404,7 +404,10 @@ std::vector<Way> WaysOf(const ConvShape& shape, const ActivationParams& act, Low
   if (constant && shape.group > 1)
     ways.push_back({"grouped", [&] { return LowerGrouped(shape, act, ctx); }});
   if (depthwise) return ways;
-  const int tile = constant ? WinogradTile(shape, ctx.bf16_products()) : 0;
+  const bool bf16 =
+      ctx.bf16_products() &&
+      Bf16ProductPays(shape.taps() * shape.channels / shape.group, shape.outputs / shape.group);
+  const int tile = constant ? WinogradTile(shape, bf16) : 0;
   const auto add_winograd = [&](int m) {
     ways.push_back(
         {fmt::format("winograd_{0}x{0}", m), [&, m] { return LowerWinograd(shape, m, act, ctx); }});

@@ -320,11 +320,11 @@ TEST(FusedConv, Bf16ProductsMatchOfNumbersThatBf16Has) {
     const char* kernel;
   };
   const Case cases[] = {
-      {{2, 13, 6, 7}, {37, 13, 1, 1}, 1, 1, 0, "conv.pointwise_bf16"},
-      {{2, 9, 8, 7}, {20, 9, 3, 3}, 1, 2, 1, "conv.indirect_bf16"},
+      {{2, 133, 6, 7}, {37, 133, 1, 1}, 1, 1, 0, "conv.pointwise_bf16"},
+      {{2, 17, 8, 7}, {37, 17, 3, 3}, 1, 2, 1, "conv.indirect_bf16"},
       {{1, 30, 10, 11}, {68, 15, 3, 3}, 2, 3, 1, "conv.indirect_bf16"},
       {{1, 3, 19, 20}, {35, 3, 7, 7}, 1, 2, 3, "conv.row_taps_bf16"},
-      {{1, 1, 9, 9}, {5, 1, 5, 5}, 1, 1, 2, "conv.row_taps_bf16"},
+      {{1, 1, 15, 15}, {33, 1, 12, 12}, 1, 1, 2, "conv.row_taps_bf16"},
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(ToString(c.x) + ToString(c.w));

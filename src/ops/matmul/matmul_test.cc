@@ -169,22 +169,22 @@ TEST(FusedMatMul, Bf16ProductsMatchOfNumbersThatBf16Has) {
   };
   for (const int form : {0, 1, 2, 3})
     for (const int64_t m : {1, 6, 70})
-      for (const int64_t k : {7, 300}) {
+      for (const int64_t k : {129, 300}) {
         SCOPED_TRACE(fmt::format("form {} m {} k {}", form, m, k));
         OpTest t("FusedMatMul", "dunlin");
         t.Bf16Products();
         t.Attr("trans_a", form & 1).Attr("trans_b", form / 2).Attr("alpha", 0.5);
         t.Attr("activation", int(Activation::kGelu));
         t.Input(rounded(form & 1 ? Dims{2, 3, k, m} : Dims{2, 3, m, k}, 1));
-        t.Const(rounded(form & 2 ? Dims{3, 21, k} : Dims{3, k, 21}, 2));
-        t.Input(RandomF32({21}, -1, 1, 3)).Input(RandomF32({2, 3, m, 21}, -1, 1, 4));
+        t.Const(rounded(form & 2 ? Dims{3, 37, k} : Dims{3, k, 37}, 2));
+        t.Input(RandomF32({37}, -1, 1, 3)).Input(RandomF32({2, 3, m, 37}, -1, 1, 4));
         t.ExpectKernelMatches({.abs = 2e-5});
         EXPECT_EQ(t.Kernel({})->kernel, "gemm.bf16");
       }
 }
 
 TEST(MatMul, Bf16ProductsRoundBothFactorsAndTakeHalves) {
-  const Tensor a = RandomF32({9, 40}), b = RandomF32({40, 33}, -1, 1, 2);
+  const Tensor a = RandomF32({9, 140}), b = RandomF32({140, 33}, -1, 1, 2);
   OpTest wanted("MatMul");
   wanted.Input(RoundedToBf16(a)).Const(RoundedToBf16(b));
   const Tensor y = wanted.Reference().value()[0];
@@ -196,6 +196,8 @@ TEST(MatMul, Bf16ProductsRoundBothFactorsAndTakeHalves) {
   }
   OpTest changing("MatMul");  // weights that are not constant stay f32
   changing.Bf16Products().Input(a).Input(b).ExpectKernelMatches({.abs = 1e-5});
+  OpTest narrow("MatMul");  // and so do sums, or rows, too short to gain
+  narrow.Bf16Products().Input(a).Const(RandomF32({140, 31})).ExpectKernelMatches({.abs = 1e-5});
 }
 
 }  // namespace

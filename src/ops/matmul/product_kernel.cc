@@ -248,7 +248,7 @@ Result<KernelPtr> LowerProduct(const ProductAttrs& attrs, LowerContext& ctx) {
     const std::string recipe =
         fmt::format("gemm lanes {} panels {} matrices {} k {} n {} transposed {}", p.panels.lanes,
                     p.panels.count, p.b_matrices, p.k, p.n, p.trans_b);
-    if (ctx.bf16_products()) {
+    if (ctx.bf16_products() && Bf16ProductPays(p.k, p.n)) {
       p.right = Right::kPairs;
       p.packed = TRY(ctx.weights().Get(*constant, "bf16 " + recipe, [&](const Tensor& t) {
         return PackPairs(p, t, ctx.weights());
