@@ -519,7 +519,7 @@ std::span<const Rule> CodeElementRules() {
 Status FuseQuantised(Graph& g, RuleCounts& counts) {
   static const std::vector<Rule> rules = [] {
     std::vector<Rule> all;
-    for (const auto set : {CodeProductRules(), CodeElementRules()})
+    for (const auto set : {CodeOperatorRules(), CodeProductRules(), CodeElementRules()})
       all.insert(all.end(), set.begin(), set.end());
     return all;
   }();

@@ -46,6 +46,8 @@ std::optional<Linear8> ConstantsOf(const Graph& g, const Coded& c);
 // The zero point, as a constant where it was left out.
 Result<ValueId> ZeroOf(Graph& g, const Coded& c);
 
+// QOperator's operators into those of the other rules.
+std::span<const Rule> CodeOperatorRules();
 // Products of codes and all that can follow them, into CodeConv and CodeMatMul.
 std::span<const Rule> CodeProductRules();
 // Functions of one code into tables, sums, pools and what moves codes about.
