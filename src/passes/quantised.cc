@@ -360,16 +360,33 @@ Built MoveCodes(Rewriter& r, const Match&) {
 }
 
 // Quantize(move(product of codes)) → move(Quantize(product)), which the product takes in
-Built QuantizeBeforeMove(Rewriter& r, ValueId product) {
+Built QuantizeBeforeMove(Rewriter& r, const Match&) {
   const Node& move = r.node(1);
   const auto y = TargetOf(r.g, r.node(0));
   if (!y || !ConstantsOf(r.g, *y) || !MovesCodes(move)) return std::nullopt;
   std::vector<ValueId> quantize = r.node(0).inputs, inputs = move.inputs;
   const std::string op(move.op->name);
   const auto attrs = move.attrs;
-  quantize[0] = product;
+  quantize[0] = inputs[0];
   inputs[0] = *TRY(r.NodeWith("QuantizeLinear", std::move(quantize), r.node(0).attrs));
   return r.NodeWith(op, std::move(inputs), attrs);
+}
+// The same of an activation. The largest of several need not come from the largest.
+Built ActivateBeforeMove(Rewriter& r, const Match&) {
+  const Node &act = r.node(0), &move = r.node(1);
+  if (!EpilogueOf(r.g, act) || !MovesCodes(move) || move.op->name == "MaxPool") return std::nullopt;
+  std::vector<ValueId> activate = act.inputs, inputs = move.inputs;
+  const std::string op(move.op->name);
+  const auto attrs = move.attrs;
+  activate[0] = inputs[0];
+  inputs[0] = *TRY(r.NodeWith(act.op->name, std::move(activate), act.attrs));
+  return r.NodeWith(op, std::move(inputs), attrs);
+}
+// A product behind one move, or behind two.
+Pat MovedProduct(int moves) {
+  Pat p = OpMore({"dunlin.CodeConv", "dunlin.CodeMatMul"}, {Var(1)});
+  for (; moves > 0; --moves) p = OpMore(kMoves, {p}, moves == 1 ? 1 : -1);
+  return p;
 }
 
 // Quantize(limit(sum or pool of codes)) → the limit's table of Quantize(sum or pool). Rounding
@@ -499,11 +516,11 @@ std::span<const Rule> CodeElementRules() {
       // Transpose(Dequantize(x)) → Dequantize(Transpose(x))
       {"move-codes", OpMore(kMoves, {OpMore({"DequantizeLinear"}, {Var(0), Var(1)}, 1)}, 0),
        MoveCodes},
-      {"quantize-move",
-       OpMore({"QuantizeLinear"},
-              {OpMore(kMoves, {OpMore({"dunlin.CodeConv", "dunlin.CodeMatMul"}, {Var(1)}, 2)}, 1)},
-              0),
-       [](Rewriter& r, const Match&) { return QuantizeBeforeMove(r, r.node(2).outputs[0]); }},
+      // Quantize(move(product)) and activation(move(product)) → move(Quantize(product)), …
+      {"quantize-move", OpMore({"QuantizeLinear"}, {MovedProduct(1)}, 0), QuantizeBeforeMove},
+      {"quantize-moves", OpMore({"QuantizeLinear"}, {MovedProduct(2)}, 0), QuantizeBeforeMove},
+      {"activation-move", OpMore(kActivations, {MovedProduct(1)}, 0), ActivateBeforeMove},
+      {"activation-moves", OpMore(kActivations, {MovedProduct(2)}, 0), ActivateBeforeMove},
       Quantised("quantised-sum", {"Add"}, {Var(0), Var(1)}, FuseBinary),
       Quantised("quantised-product", {"Mul"}, {Var(0), Var(1)}, FuseBinary),
       Quantised("quantised-average-pool", {"AveragePool"}, {Var(0)}, FuseAveragePool),
@@ -519,7 +536,8 @@ std::span<const Rule> CodeElementRules() {
 Status FuseQuantised(Graph& g, RuleCounts& counts) {
   static const std::vector<Rule> rules = [] {
     std::vector<Rule> all;
-    for (const auto set : {CodeOperatorRules(), CodeProductRules(), CodeElementRules()})
+    for (const auto set :
+         {CodeOperatorRules(), CodeProductRules(), CodeTransposedRules(), CodeElementRules()})
       all.insert(all.end(), set.begin(), set.end());
     return all;
   }();

@@ -46,10 +46,24 @@ std::optional<Linear8> ConstantsOf(const Graph& g, const Coded& c);
 // The zero point, as a constant where it was left out.
 Result<ValueId> ZeroOf(Graph& g, const Coded& c);
 
+// Constant or not, of 8 bits, with one scale or one for every index of `axis`.
+std::optional<Coded> WeightsOf(const Graph& g, ValueId v, int64_t axis);
+// The bias of a product of x and w as the integer operators take it: kNone, codes in units of the
+// sums, or an f32 row; nullopt: they do not.
+std::optional<ValueId> BiasFor(const Graph& g, ValueId bias, const Coded& x, const Coded& w);
+// Inputs of CodeConv and CodeMatMul.
+std::vector<ValueId> Factors(const Coded& x, const Coded& w, ValueId bias);
+
+// Activations that products of codes can take in.
+inline const std::initializer_list<std::string_view> kActivations = {
+    "Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Clip"};
+
 // QOperator's operators into those of the other rules.
 std::span<const Rule> CodeOperatorRules();
 // Products of codes and all that can follow them, into CodeConv and CodeMatMul.
 std::span<const Rule> CodeProductRules();
+// Transposed convolutions of codes into products whose channels are moved to pixels.
+std::span<const Rule> CodeTransposedRules();
 // Functions of one code into tables, sums, pools and what moves codes about.
 std::span<const Rule> CodeElementRules();
 

@@ -11,11 +11,6 @@
 #include "passes/quantised.h"
 
 namespace dunlin {
-namespace {
-
-constexpr std::string_view kConv = "dunlin.CodeConv", kMatMul = "dunlin.CodeMatMul";
-
-// With one scale or one for every index of `axis`; 8 bits.
 std::optional<Coded> WeightsOf(const Graph& g, ValueId v, int64_t axis) {
   const auto c = CodesOf(g, v);
   if (!c || !IsByte(c->type)) return std::nullopt;
@@ -26,6 +21,8 @@ std::optional<Coded> WeightsOf(const Graph& g, ValueId v, int64_t axis) {
   const auto at = [&](int64_t a) { return a < 0 ? a + rank : a; };
   return at(c->axis) == at(axis) ? c : std::nullopt;
 }
+
+namespace {
 
 // A bias that a DequantizeLinear reads in units of the sums of products: the integers, which are
 // exact.
@@ -45,7 +42,8 @@ std::optional<ValueId> IntegerBias(const Graph& g, ValueId bias, const Coded& x,
   }
   return c->codes;
 }
-// `bias` as the operators take it; nullopt: they do not. kNone stays kNone.
+}  // namespace
+
 std::optional<ValueId> BiasFor(const Graph& g, ValueId bias, const Coded& x, const Coded& w) {
   if (bias == ValueId::kNone) return bias;
   if (const auto integers = IntegerBias(g, bias, x, w)) return *integers;
@@ -61,6 +59,10 @@ std::vector<ValueId> Factors(const Coded& x, const Coded& w, ValueId bias) {
   inputs[kBias] = bias;
   return inputs;
 }
+
+namespace {
+
+constexpr std::string_view kConv = "dunlin.CodeConv", kMatMul = "dunlin.CodeMatMul";
 
 // Conv(Dequantize(x), Dequantize(w), bias)
 Built CodesConv(Rewriter& r, const Match&) {
@@ -331,11 +333,7 @@ std::span<const Rule> CodeProductRules() {
        Op("Add", {OpMore({"DequantizeLinear"}, {product(2)}, 1), Var(0)}, 0), AddResidualToCodes},
       {"codes-rounded-residual-2",
        Op("Add", {Var(0), OpMore({"DequantizeLinear"}, {product(2)}, 1)}, 0), AddResidualToCodes},
-      {"codes-activation",
-       OpMore({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu",
-               "Clip"},
-              {product(1)}, 0),
-       AddActivation},
+      {"codes-activation", OpMore(kActivations, {product(1)}, 0), AddActivation},
       {"codes-quantize", OpMore({"QuantizeLinear"}, {product(1)}, 0), ToCodes},
       {"codes-table", Op("dunlin.CodeTable", {product(1), Var(0)}, 0), AddTable},
       {"codes-transpose", OpMore({kMatMul}, {Var(0)}, 0), TurnFactor},
