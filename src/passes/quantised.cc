@@ -10,6 +10,7 @@
 #include "ops/elementwise/numeric.h"
 #include "ops/evaluate.h"
 #include "ops/pool/pool.h"
+#include "ops/quant/code_resize.h"
 #include "ops/quant/quant.h"
 
 namespace dunlin {
@@ -296,6 +297,30 @@ Built FuseSoftmax(Rewriter& r, const Match&) {
   return FuseUnary(r, "com.microsoft.QLinearSoftmax", {{"axis", *axis}});
 }
 
+// Interpolated images; of few channels floats are as fast.
+Built FuseResize(Rewriter& r, const Match&) {
+  constexpr int64_t kLeastChannels = 8;
+  const Node& n = r.node(1);
+  const auto y = TargetOf(r.g, r.node(0));
+  const auto x = BytesOf(r.g, n.inputs[0]);
+  const auto to = y ? ConstantsOf(r.g, *y) : std::nullopt;
+  const auto from = x ? ConstantsOf(r.g, *x) : std::nullopt;
+  if (!to || !from || to->type != from->type) return std::nullopt;
+  CodeResizeAttrs a;
+  static_cast<Resize::Attrs&>(a) = As<Resize::Attrs>(*n.attrs);
+  const Type &in = r.type(x->codes), &out = r.type(n.outputs[0]);
+  const ValueId scales = InputOf(n, 2);
+  if (!IsCodeResize(a) || !in.IsStatic() || !out.IsStatic() || in.dims.rank() != 4 ||
+      in.dims[1] < kLeastChannels || in.dims[0] != out.dims[0] || in.dims[1] != out.dims[1] ||
+      (scales != ValueId::kNone && ConstantOf(r.g, scales) == nullptr))
+    return std::nullopt;
+  a.x_scale = from->scale, a.x_zero = from->zero;
+  a.y_scale = to->scale, a.y_zero = to->zero;
+  std::vector<ValueId> inputs = n.inputs;
+  inputs[0] = x->codes;
+  return r.NodeWith("dunlin.CodeResize", std::move(inputs), MakeAttrs(a));
+}
+
 // Everything below the zero point becomes the zero point's code, which is the lowest one.
 Built DropRelu(Rewriter& r, const Match& m) {
   const auto y = TargetOf(r.g, r.node(0));
@@ -527,6 +552,7 @@ std::span<const Rule> CodeElementRules() {
       Quantised("quantised-global-average-pool", {"GlobalAveragePool"}, {Var(0)},
                 FuseGlobalAveragePool),
       Quantised("quantised-softmax", {"Softmax"}, {Var(0)}, FuseSoftmax),
+      Quantised("quantised-resize", {"Resize"}, {Var(0)}, FuseResize),
       Quantised("quantised-concat", {"Concat"}, {Var(0)}, QuantizedConcat),
       {"move-concat", OpMore({"Concat"}, {Var(0)}, 0), MoveConcat},
   };

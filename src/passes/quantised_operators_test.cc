@@ -84,5 +84,40 @@ TEST(QuantisedOperatorsTest, TablesAreTakenIn) {
   ExpectSameBits(b, y, {{"CodeConv", 1}});
 }
 
+// Weights that are sums of powers of two: f32 gives the exact means, halves included.
+TEST(QuantisedOperatorsTest, InterpolationOfCodesRoundsAsThatOfFloats) {
+  for (const DType type : kTypes)
+    for (const float y_scale : {0.5f, 1.0f, 0.25f})
+      for (const char* mode : {"half_pixel", "align_corners", "asymmetric"}) {
+        OperatorGraph b;
+        const int zero = type == DType::kU8 ? 131 : -7;
+        const ValueId x = b.Add("DequantizeLinear", {b.Feed(b.Codes({2, 11, 5, 3}, type)),
+                                                     b.Scalar(0.5f), b.Zero(9, type)});
+        const ValueId sizes = b.Const(Tensor::Of<int64_t>({4}, {2, 11, 9, 5}));
+        const ValueId scales = b.Const(Tensor::Of<float>({4}, {1, 1, 2, 4}));
+        const bool align = std::string_view(mode) == "align_corners";
+        const ValueId y = b.Add(
+            "Resize",
+            {x, ValueId::kNone, align ? ValueId::kNone : scales, align ? sizes : ValueId::kNone},
+            {{"mode", std::string("linear")},
+             {"coordinate_transformation_mode", std::string(mode)}});
+        SCOPED_TRACE(mode);
+        ExpectSameBits(b, b.Add("QuantizeLinear", {y, b.Scalar(y_scale), b.Zero(zero, type)}),
+                       {{"CodeResize", 1}});
+      }
+}
+
+TEST(QuantisedOperatorsTest, InterpolationOfFewChannelsStaysInFloats) {
+  OperatorGraph b;
+  const ValueId x = b.Add("DequantizeLinear", {b.Feed(b.Codes({2, 3, 5, 3}, DType::kU8)),
+                                               b.Scalar(0.5f), b.Zero(9, DType::kU8)});
+  const ValueId y =
+      b.Add("Resize", {x, ValueId::kNone, b.Const(Tensor::Of<float>({4}, {1, 1, 2, 2}))},
+            {{"mode", std::string("linear")}});
+  const Counts left =
+      Optimised(b.Finish({b.Add("QuantizeLinear", {y, b.Scalar(0.5f), b.Zero(9, DType::kU8)})}));
+  EXPECT_EQ(left.count("CodeResize"), 0u);
+}
+
 }  // namespace
 }  // namespace dunlin

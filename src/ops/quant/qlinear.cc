@@ -22,7 +22,7 @@ Status CheckLinear(std::string_view name, const InferContext& ctx,
 std::vector<OpDef> QLinearOps() {
   std::vector<OpDef> all;
   for (const auto& part :
-       {QLinearBinaryOps(), QLinearPoolOps(), QLinearSoftmaxOps(), CodeTableOps()})
+       {QLinearBinaryOps(), QLinearPoolOps(), QLinearSoftmaxOps(), CodeTableOps(), CodeResizeOps()})
     all.insert(all.end(), part.begin(), part.end());
   return all;
 }

@@ -11,6 +11,7 @@ std::vector<OpDef> QLinearBinaryOps();   // QLinearAdd, QLinearMul
 std::vector<OpDef> QLinearPoolOps();     // QLinearAveragePool, QLinearGlobalAveragePool
 std::vector<OpDef> QLinearSoftmaxOps();  // QLinearSoftmax
 std::vector<OpDef> CodeTableOps();       // dunlin.CodeTable
+std::vector<OpDef> CodeResizeOps();      // dunlin.CodeResize
 
 // A scale and a zero point (optional: 0) for a whole tensor.
 struct Linear {

@@ -177,7 +177,7 @@ struct MelWeightMatrix {
 };
 
 // Windows are a0 + a1 cos(x) + a2 cos(2x), x in one period.
-struct Window {
+struct SignalWindow {
   struct Attrs {
     DType output_datatype = DType::kF32;
     bool periodic = true;
@@ -190,15 +190,15 @@ struct Window {
   static Status Infer(const Attrs&, InferContext&);
   static Status Fill(const Attrs&, RunContext&, double a0, double a1, double a2);
 };
-struct HannWindow : Window {
+struct HannWindow : SignalWindow {
   static Status Reference(const Attrs& a, RunContext& c) { return Fill(a, c, 0.5, -0.5, 0); }
 };
-struct HammingWindow : Window {
+struct HammingWindow : SignalWindow {
   static Status Reference(const Attrs& a, RunContext& c) {
     return Fill(a, c, 25.0 / 46, -21.0 / 46, 0);
   }
 };
-struct BlackmanWindow : Window {
+struct BlackmanWindow : SignalWindow {
   static Status Reference(const Attrs& a, RunContext& c) { return Fill(a, c, 0.42, -0.5, 0.08); }
 };
 

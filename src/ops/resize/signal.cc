@@ -345,7 +345,7 @@ Status MelWeightMatrix::Reference(const Attrs&, RunContext& ctx) {
   });
 }
 
-Status Window::Infer(const Attrs& a, InferContext& ctx) {
+Status SignalWindow::Infer(const Attrs& a, InferContext& ctx) {
   const auto size = TRY(OneInt(ctx, 0));
   if (size && *size < 0) return Fail(Code::kInvalidArgument, "a window of {} elements", *size);
   Dims out{size ? *size : kUnknownDim};
@@ -354,7 +354,7 @@ Status Window::Infer(const Attrs& a, InferContext& ctx) {
   return {};
 }
 
-Status Window::Fill(const Attrs& a, RunContext& ctx, double a0, double a1, double a2) {
+Status SignalWindow::Fill(const Attrs& a, RunContext& ctx, double a0, double a1, double a2) {
   TensorView& y = ctx.out(0);
   const int64_t n = y.count();
   const auto period = double(a.periodic ? n : n - 1);
