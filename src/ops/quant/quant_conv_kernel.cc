@@ -223,6 +223,7 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   if (!bytes && HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast &&
       WinogradIsExact(*w, zero))
     return LowerCodeWinograd(k.shape, in, store, ctx);
+  if (HasGroupedKernel(k.shape)) return LowerCodeGrouped(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
   k.pixels = CodePixels(k.shape, bytes || depthwise ? 1 : 2);

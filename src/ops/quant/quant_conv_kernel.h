@@ -20,4 +20,9 @@ bool WinogradIsExact(const Tensor& w, const Tensor* zero);
 Result<KernelPtr> LowerCodeWinograd(const ConvShape& shape, const ProductInputs& in,
                                     const CodeStoreAttrs& store, LowerContext& ctx);
 
+// Groups too narrow for products of their own.
+bool HasGroupedKernel(const ConvShape& shape);
+Result<KernelPtr> LowerCodeGrouped(const ConvShape& shape, const ProductInputs& in,
+                                   const CodeStoreAttrs& store, LowerContext& ctx);
+
 }  // namespace dunlin
