@@ -31,7 +31,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 #define DUNLIN_DOT_PAIR 0
 #endif
 
-bool HasInstruction() {
+bool HasDotBf16() {
 #if DUNLIN_DOT_PAIR
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 5 & 1) != 0;
@@ -252,7 +252,7 @@ void ProductOf(const GemmPanels& panels, const GemmArgs& g, int64_t block_pairs,
 void Product(const GemmPanels& panels, const GemmArgs& g, int64_t block_pairs, int64_t begin,
              int64_t end) {
 #if DUNLIN_DOT_PAIR
-  static const bool has_instruction = HasInstruction();
+  static const bool has_instruction = HasDotBf16();
   if (has_instruction) return ProductOf<true>(panels, g, block_pairs, begin, end);
 #endif
   ProductOf<false>(panels, g, block_pairs, begin, end);
@@ -265,10 +265,10 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace dunlin {
-HWY_EXPORT(HasInstruction);
+HWY_EXPORT(HasDotBf16);
 HWY_EXPORT(Product);
 
-bool Bf16ProductIsFast() { return HWY_DYNAMIC_DISPATCH(HasInstruction)(); }
+bool Bf16ProductIsFast() { return HWY_DYNAMIC_DISPATCH(HasDotBf16)(); }
 bool WantsBf16Products() {
   const char* const wish = std::getenv("DUNLIN_BF16");
   return Bf16ProductIsFast() || (wish != nullptr && std::string_view(wish) == "emulated");

@@ -38,7 +38,7 @@ using I8 = hn::Repartition<int8_t, I32>;
 #define DUNLIN_DOT_QUAD "%{vex%} vpdpbusd %2, %1, %0"
 #endif
 
-bool HasInstruction() {
+bool HasDotQuad() {
 #ifdef DUNLIN_DOT_QUAD
   static const bool has = [] {
     unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -140,7 +140,7 @@ void PanelsOf(const CodePanels& panels, const ByteProductArgs& g, int64_t begin,
   const TileFunction* tiles = emulated.at;
 #ifdef DUNLIN_DOT_QUAD
   static constexpr Tiles<kVectors, kSigned, true> native;
-  if (HasInstruction()) tiles = native.at;
+  if (HasDotQuad()) tiles = native.at;
 #endif
   for (int64_t p = begin; p < end; ++p) {
     const int8_t* b = g.packed + (p * g.packed_quads + g.first_quad) * panels.width * 4;
@@ -166,7 +166,7 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace dunlin {
-HWY_EXPORT(HasInstruction);
+HWY_EXPORT(HasDotQuad);
 HWY_EXPORT(Product);
 
 namespace {
@@ -175,7 +175,7 @@ std::atomic<int> assumed{kAsIs};
 }  // namespace
 bool ByteProductIsFast() {
   const int fast = assumed.load(std::memory_order_relaxed);
-  return fast == kAsIs ? HWY_DYNAMIC_DISPATCH(HasInstruction)() : fast != 0;
+  return fast == kAsIs ? HWY_DYNAMIC_DISPATCH(HasDotQuad)() : fast != 0;
 }
 void AssumeByteProductIsFast(std::optional<bool> fast) { assumed = fast ? int{*fast} : kAsIs; }
 void ByteProduct(const CodePanels& panels, const ByteProductArgs& args, int64_t begin,

@@ -56,7 +56,7 @@ class CodeGroupedKernel final : public Kernel {
                         static_cast<std::byte*>(ctx.scratch()) + epilogue_at());
     ctx.ParallelFor(pixels.blocks(), 8, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        pixels.WidenBlock(codes.dtype, codes.data, x_last, zero, i, x);
+        pixels.ReadBlock(codes.dtype, codes.data, x_last, zero, i, x);
     });
     Multiply(ctx, x, Rows(ctx, in, p, shape.outputs));
     return {};
@@ -117,11 +117,11 @@ Result<KernelPtr> LowerCodeGrouped(const ConvShape& shape, const ProductInputs& 
   k.in = in;
   k.store = store;
   k.shape = shape;
-  k.pixels = CodePixels(shape, false);
+  k.pixels = CodePixels(shape, 2);
   k.groups =
       *MakeCodeGroups(shape.group, shape.channels / shape.group, shape.outputs / shape.group);
   k.x_last = ctx.input_layout(in.a) == Layout::kChannelsLast;
-  k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixels.zeros() + kCodesPastPixel}));
+  k.zeros = TRY(Tensor::Zeros(DType::kI16, {k.pixels.padding() + kCodesPastPixel}));
   const Tensor& w = *ctx.value(in.b);
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
   const std::string recipe =
