@@ -62,7 +62,7 @@ def main():
     for name in args.models:
         model = entries[name]
         with tempfile.TemporaryDirectory() as folder:
-            drawn = model["inputs"].get("x", {}).get("content") == "text"
+            drawn = name in ("ppocr_rec", "ppocr_cls")
             options = ["--threads", str(args.threads), *(["--data", folder] if drawn else ["--random", str(args.sets)])]
             if drawn:
                 lines(name, args.sets, folder)

@@ -162,7 +162,8 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
   for (auto& [name, value] : m.fed_values) impl->fed_defaults.push_back({name, std::move(value)});
   impl->optimization =
       TRY(options.opt == OptLevel::kNone ? FoldOnly(*m.graph) : OptimizeModel(*m.graph));
-  if (options.compute == Compute::kBF16) {
+  const bool bf16_products = options.compute == Compute::kBF16 && WantsBf16Products();
+  if (options.compute == Compute::kBF16 && !bf16_products) {  // those round as they pack
     RuleCounts rounded;
     TRY(RoundWeights(*m.graph, rounded));
   }
@@ -188,7 +189,7 @@ Result<std::shared_ptr<const Model>> Model::Parse(std::span<const std::byte> byt
     if (x.is_constant() && !x.uses.empty()) impl->parameters += x.constant.count();
   }
   ProgramContext context;
-  context.bf16_products = options.compute == Compute::kBF16 && WantsBf16Products();
+  context.bf16_products = bf16_products;
   context.mode = options.opt == OptLevel::kNone ? PlanMode::kReference : PlanMode::kFast;
   context.threads =
       options.threads == 0 ? UsableCpus() : std::min(options.threads, ProcessPool().threads());

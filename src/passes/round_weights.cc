@@ -38,7 +38,13 @@ Status RoundWeights(Graph& g, RuleCounts& counts) {
       continue;
     const std::string name = w.name + ".bf16";
     Tensor rounded = Widened(TRY(Convert(w.constant, DType::kBF16)));
+    const ValueId exact = n.inputs[1];
     g.SetInput(n, 1, g.AddConstant(name, std::move(rounded)));
+    // Floats that nobody reads need not stay beside what was made of them.
+    if (GraphValue& old = g.value(exact); !old.is_input && g.UseCount(exact) == 0) {
+      old.constant.buffer()->ReleasePages(old.constant.offset(), size_t(old.constant.bytes()));
+      old.constant = Tensor();
+    }
     counts.Add("weights-to-bf16");
   }
   return {};
