@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 """What --compute bf16 changes in answers: `dunlin compare` of a model with itself.
 
-    bench/bf16.py [ppocr_rec ppocr_cls …] [--sets 40] [--threads 0]
+    bench/bf16.py [ppocr_rec ppocr_cls …] [--sets 40] [--seed 1] [--threads 0]
 
 Text readers get lines of words that are drawn; other models of bench/models.json generated inputs. The
-first two figures are this machine's, the last two what a processor with AVX512-BF16 answers (DUNLIN_BF16=emulated). Error: the root of the mean square of the difference over that of the output.
+first two figures are this machine's, the last two what a processor with AVX512-BF16 answers (DUNLIN_BF16=emulated).
+Error: the root of the mean square of the difference over that of the output.
 """
 
 import argparse
@@ -29,8 +30,8 @@ WORDS = ("engine memory tensor kernel quick brown jumps over lazy small fast bat
          "37.50 No. 12 Room Open Exit Please wait here for the next train to York and mind gap").split()
 
 
-def lines(model, count, folder):
-    generator = random.Random(1)
+def lines(model, count, seed, folder):
+    generator = random.Random(seed)
     for i in range(count):
         image = inputs.text_line(" ".join(generator.choices(WORDS, k=generator.randint(1, 5))), margin=generator.randint(6, 16))
         if model == "ppocr_cls":
@@ -54,6 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["ppocr_rec", "ppocr_cls"])
     parser.add_argument("--sets", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1, help="of the lines' words")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--samples", type=pathlib.Path, default=compare.ROOT / "build/models", help="repository of sample models")
     args = parser.parse_args()
@@ -65,7 +67,7 @@ def main():
             drawn = name in ("ppocr_rec", "ppocr_cls")
             options = ["--threads", str(args.threads), *(["--data", folder] if drawn else ["--random", str(args.sets)])]
             if drawn:
-                lines(name, args.sets, folder)
+                lines(name, args.sets, args.seed, folder)
             for key, spec in ({} if drawn else model["inputs"]).items():
                 options += ["--shape", key + "=" + ",".join(str(1 if d == "batch" else d) for d in spec["shape"])]
                 options += ["--fill", f"{key}={spec['fill']}"] if "fill" in spec else []
