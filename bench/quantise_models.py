@@ -26,7 +26,7 @@ import compare
 
 DUNLIN = compare.ROOT / "build/release/dunlin"
 MODELS = ["resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "ppocr_cls", "ppocr_rec", "ppocr_det", "minilm",
-          "bert_base"]
+          "bert_base", "regnet_x_400mf", "shufflenet_v2_x1_0"]
 CALIBRATION_INPUTS = 2
 OPSET = 14  # DequantizeLinear with an axis needs 13
 

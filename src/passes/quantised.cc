@@ -372,16 +372,25 @@ bool MovesCodes(const Node& n) {
                              [](ValueId v) { return v == ValueId::kNone; });
 }
 
-// Moving codes instead of the numbers they stand for: the same, of a quarter of the bytes.
+// Moving codes instead of the numbers they stand for: the same, of a quarter of the bytes. Others
+// that read the numbers move them, too, so that nobody is left to read them.
 Built MoveCodes(Rewriter& r, const Match&) {
   Graph& g = r.g;
   const Node& move = r.node(0);
-  const auto c = CodesOf(g, move.inputs[0]);
-  if (!c || !c->single || c->type == DType::kI32 || !MovesCodes(move)) return std::nullopt;
+  const ValueId numbers = move.inputs[0];
+  const auto c = CodesOf(g, numbers);
+  if (!c || !c->single || c->type == DType::kI32 || !MovesCodes(move) || g.IsOutput(numbers))
+    return std::nullopt;
+  for (const Use& use : g.value(numbers).uses) {
+    const Node& reader = g.node(use.node);
+    if (use.index != 0 || std::ranges::count(kMoves, reader.op->name) == 0 || !MovesCodes(reader))
+      return std::nullopt;
+  }
   std::vector<ValueId> inputs = move.inputs;
   inputs[0] = c->codes;
+  const auto decode = g.producer(numbers)->attrs;
   const auto moved = TRY(r.NodeWith(move.op->name, std::move(inputs), move.attrs));
-  return r.NodeWith("DequantizeLinear", {*moved, c->scale, c->zero}, r.node(1).attrs);
+  return r.NodeWith("DequantizeLinear", {*moved, c->scale, c->zero}, decode);
 }
 
 // Quantize(move(product of codes)) → move(Quantize(product)), which the product takes in
@@ -539,8 +548,7 @@ std::span<const Rule> CodeElementRules() {
            0),
        [](Rewriter& r, const Match&) { return LimitCodes(r, r.node(2).outputs[0]); }},
       // Transpose(Dequantize(x)) → Dequantize(Transpose(x))
-      {"move-codes", OpMore(kMoves, {OpMore({"DequantizeLinear"}, {Var(0), Var(1)}, 1)}, 0),
-       MoveCodes},
+      {"move-codes", OpMore(kMoves, {Var(0)}, 0), MoveCodes},
       // Quantize(move(product)) and activation(move(product)) → move(Quantize(product)), …
       {"quantize-move", OpMore({"QuantizeLinear"}, {MovedProduct(1)}, 0), QuantizeBeforeMove},
       {"quantize-moves", OpMore({"QuantizeLinear"}, {MovedProduct(2)}, 0), QuantizeBeforeMove},

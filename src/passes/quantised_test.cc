@@ -299,6 +299,22 @@ TEST(QuantisedTest, CodesAreMovedInPlaceOfNumbers) {
   EXPECT_EQ(Optimised(c.Finish({z})), (Counts{{"CodeTable", 1}}));
 }
 
+// Halves of channels, as networks that shuffle them read them: each with codes of its own.
+TEST(QuantisedTest, SeveralMovesOfTheSameCodes) {
+  const auto half = [](QuantisedGraph& b, ValueId x, int64_t first) {
+    const auto one = [&](int64_t v) { return b.Const(Tensor::Of<int64_t>({1}, {v})); };
+    return b.Add("Slice", {x, one(first), one(first + 2), one(1)});
+  };
+  QuantisedGraph b;
+  const ValueId x = b.Dequantize(b.Codes({1, 4, 3, 3}), 0.1f, 4);
+  const ValueId low = b.Quantize(half(b, x, 0), 0.2f, 4), high = b.Quantize(half(b, x, 2), 0.1f, 4);
+  EXPECT_EQ(Optimised(b.Finish({low, high})), (Counts{{"Slice", 2}, {"CodeTable", 1}}));
+  QuantisedGraph c;  // somebody reads the numbers
+  const ValueId y = c.Dequantize(c.Codes({1, 4, 3, 3}), 0.1f, 4);
+  EXPECT_EQ(Optimised(c.Finish({half(c, y, 0), c.Add("Exp", {y})})),
+            (Counts{{"Slice", 1}, {"DequantizeLinear", 1}, {"Exp", 1}}));
+}
+
 TEST(QuantisedTest, SixteenBitsStayFloats) {
   QuantisedGraph b;
   const ValueId x = b.Dequantize(b.Codes({1, 3, 4, 4}, DType::kU16), 0.1f, 0, DType::kU16);
