@@ -93,7 +93,7 @@ void CodePixels::ReadPixels(DType t, const void* x, bool x_last, int32_t zero, i
   const int64_t plane = geometry_.in_pixels();
   for (int64_t at = first; at < first + count;) {
     const int64_t image = at / plane, n = std::min(first + count, (image + 1) * plane) - at;
-    ReadRun(t, x, x_last, zero, image, at - image * plane, n, to + at * pixel_codes_);
+    ReadRun(t, x, x_last, zero, image, at - image * plane, n, to + (at - first) * pixel_codes_);
     at += n;
   }
 }

@@ -42,7 +42,7 @@ class CodePixels {
   int64_t blocks() const;
   template <class Code>
   void ReadBlock(DType t, const void* x, bool x_last, int32_t zero, int64_t block, Code* to) const;
-  // Pixels [first, first + count) of the batch, of a pointwise product.
+  // Pixels [first, first + count) of the batch, of a pointwise product; the first one to `to`.
   template <class Code>
   void ReadPixels(DType t, const void* x, bool x_last, int32_t zero, int64_t first, int64_t count,
                   Code* to) const;

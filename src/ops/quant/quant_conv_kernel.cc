@@ -124,6 +124,7 @@ class CodeConvKernel final : public Kernel {
     const int64_t m = shape.batch * shape.out_pixels();
     const int64_t items = (m + kSumRows - 1) / kSumRows * column_items() * shape.group;
     const int64_t work = kSumRows * wide() * width * taps * pixels.tap_codes();
+    const int64_t stride = std::min(wide(), weights.panels.count) * width;
     ctx.ParallelFor(
         items, std::max<int64_t>(1, kLeastSumWork / work), [&](int64_t begin, int64_t end) {
           alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
@@ -133,16 +134,22 @@ class CodeConvKernel final : public Kernel {
           some.at = rows;
           some.stride = kSumRows;
           some.is_signed = input.codes.dtype == DType::kI8;
+          // Rows that are read where they are needed all go to the first one's place, which no
+          // other range has.
+          Code* const own = memory + begin * kSumRows * pixels.pixel_codes();
           for (int64_t i = begin; i < end; ++i) {
             const int64_t column = i % column_items() * wide(),
                           group = i / column_items() % shape.group;
             const int64_t row = i / column_items() / shape.group * kSumRows;
             some.m = std::min(kSumRows, m - row);
-            if (read_rows && !in_place())
+            const bool here = read_rows && !in_place();
+            if (here)
               pixels.ReadPixels(input.codes.dtype, input.codes.data, x_last, input.zero, row,
-                                some.m, memory);
+                                some.m, own);
             if (pixels.pointwise())
-              for (int64_t r = 0; r < some.m; ++r) rows[r] = x + (row + r) * pixels.pixel_codes();
+              for (int64_t r = 0; r < some.m; ++r)
+                rows[r] =
+                    here ? own + r * pixels.pixel_codes() : x + (row + r) * pixels.pixel_codes();
             else
               pixels.FillCorners(row, some.m, corners);
             for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
@@ -152,9 +159,9 @@ class CodeConvKernel final : public Kernel {
                 pixels.FillRows(x + group * pixels.group_codes(), Padding<Code>(ctx), corners,
                                 some.m, t, t + some.taps, rows, kSumRows);
               weights.Multiply(weights.part(group), some, column,
-                               std::min(column + wide(), weights.panels.count), sums, kSumColumns);
+                               std::min(column + wide(), weights.panels.count), sums, stride);
             }
-            y.Store(sums, kSumColumns, row, some.m, group * group_outputs() + column * width,
+            y.Store(sums, stride, row, some.m, group * group_outputs() + column * width,
                     std::min(wide() * width, group_outputs() - column * width));
           }
         });
