@@ -38,19 +38,41 @@ class CodeMatMulKernel final : public Kernel {
   int64_t stride() const { return weights.bytes ? shape.k : (shape.k + 1) / 2 * 2; }
 
   // A weight with its zero point subtracted.
-  int16_t WeightOf(const void* b, const void* zero, DType zero_type, int64_t points, int64_t matrix,
-                   int64_t k, int64_t n) const {
-    const int64_t first = matrix * shape.k * shape.n;
-    const int64_t k_step = in.trans_b ? 1 : shape.n, n_step = in.trans_b ? shape.k : 1;
-    const int64_t zero_first = one_row_of_b_zeros ? 0 : matrix * shape.n;
-    const int32_t z =
-        zero == nullptr ? 0 : CodeAt(zero_type, zero, points == 1 ? 0 : zero_first + n);
-    return int16_t(CodeAt(b_type, b, first + k * k_step + n * n_step) - z);
+  // One matrix of b, its zero points subtracted.
+  struct Factor {
+    const uint8_t* codes;
+    int64_t k_step, n_step;
+    uint8_t flip;      // of codes with a sign: makes them ones without, 128 more
+    int32_t subtract;  // that, and the zero point if there is one for all
+    DType zero_type;
+    const uint8_t* zeros;  // of every column, or nullptr
+    int16_t operator()(int64_t k, int64_t n) const {
+      const int32_t v = int32_t(codes[k * k_step + n * n_step] ^ flip) - subtract;
+      return int16_t(zeros == nullptr ? v : v - CodeAt(zero_type, zeros, n));
+    }
+  };
+  Factor FactorOf(const void* b, const void* zero, DType zero_type, int64_t points,
+                  int64_t matrix) const {
+    const bool is_signed = b_type == DType::kI8;
+    Factor f{static_cast<const uint8_t*>(b) + matrix * shape.k * shape.n,
+             in.trans_b ? 1 : shape.n,
+             in.trans_b ? shape.k : 1,
+             uint8_t(is_signed ? 0x80 : 0),
+             is_signed ? 128 : 0,
+             zero_type,
+             nullptr};
+    if (zero != nullptr && points == 1) f.subtract += CodeAt(zero_type, zero, 0);
+    if (zero != nullptr && points > 1)
+      f.zeros = static_cast<const uint8_t*>(zero) + (one_row_of_b_zeros ? 0 : matrix * shape.n);
+    return f;
   }
   Result<Tensor> PackConstant(const Tensor& b, const Tensor* zero) const {
+    std::vector<Factor> factors;
+    for (int64_t m = 0; m < b_matrices; ++m)
+      factors.push_back(FactorOf(b.raw(), zero ? zero->raw() : nullptr,
+                                 zero ? zero->dtype() : DType::kU8, zero ? zero->count() : 1, m));
     return weights.Pack([&](int64_t matrix, int64_t, int64_t k, int64_t n) {
-      return WeightOf(b.raw(), zero ? zero->raw() : nullptr, zero ? zero->dtype() : DType::kU8,
-                      zero ? zero->count() : 1, matrix, k, n);
+      return factors[size_t(matrix)](k, n);
     });
   }
 
@@ -101,19 +123,18 @@ class CodeMatMulKernel final : public Kernel {
   const std::byte* PackB(RunContext& ctx, std::byte* to) const {
     const bool has_zero = in.b_zero >= 0 && ctx.has(in.b_zero);
     const TensorView* zero = has_zero ? &ctx.in(in.b_zero) : nullptr;
+    const void* const b = ctx.in(in.b).data;
     const CodePanels& panels = weights.panels;
     const int64_t grain =
         std::max<int64_t>(1, 65536 / std::max<int64_t>(1, shape.k * panels.width));
     ctx.ParallelFor(b_matrices * panels.count, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t panel = i % panels.count, matrix = i / panels.count;
+        const Factor factor =
+            FactorOf(b, zero ? zero->data : nullptr, zero ? zero->dtype : DType::kU8,
+                     zero ? zero->count() : 1, matrix);
         weights.PackPart(
-            panel, panel + 1,
-            [&](int64_t, int64_t k, int64_t n) {
-              return WeightOf(ctx.in(in.b).data, zero ? zero->data : nullptr,
-                              zero ? zero->dtype : DType::kU8, zero ? zero->count() : 1, matrix, k,
-                              n);
-            },
+            panel, panel + 1, [&](int64_t, int64_t k, int64_t n) { return factor(k, n); },
             to + matrix * weights.part_bytes(), nullptr);
       }
     });
@@ -129,31 +150,33 @@ class CodeMatMulKernel final : public Kernel {
                   column_items = (panels.count + wide - 1) / wide;
     const int64_t work = kSumRows * wide * panels.width * shape.k;
     ForEachRow(batch, 0, batch.rows(), [&](int64_t out, const std::array<int64_t, 2>& at) {
-      ctx.ParallelFor(
-          batch.cols() * row_items * column_items,
-          std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
-          [&](int64_t begin, int64_t end) {
-            alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
-            const Code* rows[kSumRows];
-            for (int64_t i = begin; i < end; ++i) {
-              const int64_t column = i % column_items * wide, matrix = i / column_items / row_items,
-                            row = i / column_items % row_items * kSumRows;
-              const int64_t ma = at[0] + matrix * batch.strides[0].back(),
-                            mb = at[1] + matrix * batch.strides[1].back();
-              CodeRows<Code> some;
-              some.at = rows;
-              some.m = std::min(kSumRows, shape.m - row);
-              some.is_signed = a_type == DType::kI8;
-              for (int64_t r = 0; r < some.m; ++r)
-                rows[r] = a + (ma * shape.m + row + r) * stride();
-              weights.Multiply(b + mb * weights.part_bytes(), some, column,
-                               std::min(column + wide, panels.count), sums, kSumColumns);
-              const int64_t first = column * panels.width,
-                            n = std::min(wide * panels.width, shape.n - first);
-              y.Store(sums, kSumColumns, (out + matrix) * shape.m + row, some.m, first, n,
-                      ma * shape.m + row);
-            }
-          });
+      ctx.ParallelFor(batch.cols() * row_items * column_items,
+                      std::max<int64_t>(1, kLeastSumWork / std::max<int64_t>(1, work)),
+                      [&](int64_t begin, int64_t end) {
+                        alignas(64) int32_t sums[kSumRows * kSumColumns + 64];
+                        const Code* rows[kSumRows];
+                        for (int64_t i = begin; i < end; ++i) {
+                          // Columns of b stay in the second-level cache while all rows meet them.
+                          const int64_t row = i % row_items * kSumRows,
+                                        column = i / row_items % column_items * wide,
+                                        matrix = i / column_items / row_items;
+                          const int64_t ma = at[0] + matrix * batch.strides[0].back(),
+                                        mb = at[1] + matrix * batch.strides[1].back();
+                          CodeRows<Code> some;
+                          some.at = rows;
+                          some.m = std::min(kSumRows, shape.m - row);
+                          some.is_signed = a_type == DType::kI8;
+                          for (int64_t r = 0; r < some.m; ++r)
+                            rows[r] = a + (ma * shape.m + row + r) * stride();
+                          weights.Multiply(b + mb * weights.part_bytes(), some, column,
+                                           std::min(column + wide, panels.count), sums,
+                                           kSumColumns);
+                          const int64_t first = column * panels.width,
+                                        n = std::min(wide * panels.width, shape.n - first);
+                          y.Store(sums, kSumColumns, (out + matrix) * shape.m + row, some.m, first,
+                                  n, ma * shape.m + row);
+                        }
+                      });
     });
   }
 };
