@@ -93,24 +93,6 @@ void Product(const CodePanels& panels, const CodeProductArgs& g, int64_t begin, 
                                             : PanelsOf<2>(panels, g, begin, end);
 }
 
-void Depthwise(const int16_t* const* rows, int64_t taps, const int16_t* w, int64_t w_stride,
-               int64_t channels, int32_t* y) {
-  const I32 d;
-  const hn::Rebind<int16_t, I32> half;
-  const int64_t lanes = int64_t(hn::Lanes(d));
-  int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) {
-    auto sum = hn::LoadU(d, y + c);
-    for (int64_t t = 0; t < taps; ++t)
-      sum = sum + hn::PromoteTo(d, hn::LoadU(half, rows[t] + c)) *
-                      hn::PromoteTo(d, hn::LoadU(half, w + t * w_stride + c));
-    hn::StoreU(sum, d, y + c);
-  }
-  for (; c < channels; ++c)
-    for (int64_t t = 0; t < taps; ++t)
-      y[c] = int32_t(uint32_t(y[c]) + uint32_t(rows[t][c] * w[t * w_stride + c]));
-}
-
 }  // namespace dunlin::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -118,7 +100,6 @@ HWY_AFTER_NAMESPACE();
 namespace dunlin {
 HWY_EXPORT(PanelWidth);
 HWY_EXPORT(Product);
-HWY_EXPORT(Depthwise);
 
 CodePanels MakeCodePanels(int64_t n) {
   CodePanels p;
@@ -130,10 +111,6 @@ CodePanels MakeCodePanels(int64_t n) {
 void CodeProduct(const CodePanels& panels, const CodeProductArgs& args, int64_t begin,
                  int64_t end) {
   HWY_DYNAMIC_DISPATCH(Product)(panels, args, begin, end);
-}
-void CodeDepthwise(const int16_t* const* rows, int64_t taps, const int16_t* w, int64_t w_stride,
-                   int64_t channels, int32_t* y) {
-  HWY_DYNAMIC_DISPATCH(Depthwise)(rows, taps, w, w_stride, channels, y);
 }
 }  // namespace dunlin
 #endif  // HWY_ONCE

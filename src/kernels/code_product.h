@@ -57,9 +57,4 @@ struct CodeProductArgs {
 // Columns of panels [begin, end), all m rows.
 void CodeProduct(const CodePanels& panels, const CodeProductArgs& args, int64_t begin, int64_t end);
 
-// y[c] += sum over taps of rows[t][c] * w[t * w_stride + c] for c < channels: one product a
-// channel.
-void CodeDepthwise(const int16_t* const* rows, int64_t taps, const int16_t* w, int64_t w_stride,
-                   int64_t channels, int32_t* y);
-
 }  // namespace dunlin

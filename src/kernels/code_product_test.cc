@@ -68,24 +68,5 @@ TEST(CodeProduct, EqualsThePlainSumsForEveryHeightWidthAndDepth) {
   });
 }
 
-TEST(CodeDepthwise, AddsOneProductAChannel) {
-  ForEachSimdTarget([](const char* target) {
-    for (const int64_t channels : {1, 3, 8, 16, 37}) {
-      const int64_t taps = 3;
-      const auto x = Codes(taps * channels, 3), w = Codes(taps * channels, 4);
-      const int16_t* rows[taps];
-      for (int64_t t = 0; t < taps; ++t) rows[t] = x.data() + t * channels;
-      std::vector<int32_t> y(size_t(channels), 100);
-      CodeDepthwise(rows, taps, w.data(), channels, channels, y.data());
-      for (int64_t c = 0; c < channels; ++c) {
-        int32_t sum = 100;
-        for (int64_t t = 0; t < taps; ++t)
-          sum += x[size_t(t * channels + c)] * w[size_t(t * channels + c)];
-        ASSERT_EQ(y[size_t(c)], sum) << target;
-      }
-    }
-  });
-}
-
 }  // namespace
 }  // namespace dunlin

@@ -8,8 +8,7 @@
 namespace dunlin {
 namespace {
 
-constexpr int64_t kTapsAtOnce = 64;       // of pointers on the stack
-constexpr int64_t kChannelsAtOnce = 512;  // of a depthwise pixel's sums on the stack
+constexpr int64_t kTapsAtOnce = 64;  // of pointers on the stack
 
 // Bit for bit what the reference gives.
 class CodeConvKernel final : public Kernel {
@@ -23,13 +22,8 @@ class CodeConvKernel final : public Kernel {
 
   int64_t group_channels() const { return shape.channels / shape.group; }
   int64_t group_outputs() const { return shape.outputs / shape.group; }
-  bool depthwise() const { return IsDepthwise(shape); }
-  static bool IsDepthwise(const ConvShape& s) {
-    return s.group > 1 && s.channels == s.group && s.outputs == s.group;
-  }
 
   std::string_view name() const override {
-    if (depthwise()) return "codes.depthwise";
     if (pixels.joined()) return weights.bytes ? "bytes.rows" : "codes.rows";
     if (pixels.pointwise()) return weights.bytes ? "bytes.pointwise" : "codes.pointwise";
     return weights.bytes ? "bytes.indirect" : "codes.indirect";
@@ -54,13 +48,6 @@ class CodeConvKernel final : public Kernel {
       return int16_t(CodeAt(w.dtype(), w.raw(), (output * channels + channel) * places + place) -
                      z);
     };
-    if (depthwise()) {
-      Tensor p = TRY(Tensor::Create(DType::kI16, {places * shape.channels}));
-      for (int64_t t = 0; t < places; ++t)
-        for (int64_t c = 0; c < shape.channels; ++c)
-          p.mut<int16_t>()[t * shape.channels + c] = code(c, 0, t);
-      return p;
-    }
     return weights.Pack([&](int64_t g, int64_t t, int64_t k, int64_t n) {
       return code(g * group_outputs() + n, pixels.ChannelOf(k), pixels.PlaceOf(t, k));
     });
@@ -98,8 +85,6 @@ class CodeConvKernel final : public Kernel {
     const bool read_rows = pixels.pointwise() && column_items() == 1;
     if (!in_place() && !read_rows) Read(ctx, input, x);
     const Rows y(ctx, in, p, shape.outputs);
-    if constexpr (!kIsByteCode<Code>)
-      if (depthwise()) return Depthwise(ctx, x, y);
     Multiply(ctx, input, read_rows, x, y);
   }
 
@@ -166,29 +151,6 @@ class CodeConvKernel final : public Kernel {
           }
         });
   }
-  void Depthwise(RunContext& ctx, const int16_t* x, const Rows& y) const {
-    const int64_t taps = pixels.taps(), c = shape.channels;
-    const int64_t m = shape.batch * shape.out_pixels();
-    ctx.ParallelFor(
-        m, std::max<int64_t>(1, kLeastSumWork / 4 / (taps * c)), [&](int64_t begin, int64_t end) {
-          alignas(64) int32_t sums[kChannelsAtOnce + 64];
-          const int16_t* rows[kTapsAtOnce];
-          WindowCorner corner;
-          for (int64_t i = begin; i < end; ++i) {
-            pixels.FillCorners(i, 1, &corner);
-            for (int64_t first = 0; first < c; first += kChannelsAtOnce) {
-              const int64_t n = std::min(kChannelsAtOnce, c - first);
-              std::fill_n(sums, n, 0);
-              for (int64_t t = 0; t < taps; t += kTapsAtOnce) {
-                const int64_t some = std::min(kTapsAtOnce, taps - t);
-                pixels.FillRows(x + first, Padding<int16_t>(ctx), &corner, 1, t, t + some, rows, 1);
-                CodeDepthwise(rows, some, weights.packed.as<int16_t>() + t * c + first, c, n, sums);
-              }
-              y.Store(sums, kChannelsAtOnce, i, 1, first, n);
-            }
-          }
-        });
-  }
 };
 
 bool HasKernel(const Type& x, const Type& y) {
@@ -220,12 +182,12 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   if (CountOf(ctx.output(0).dims) == 0 || k.shape.channels == 0 ||
       !EpilogueFits(ctx, in, k.shape.outputs, 1) || !ZerosFit(in, ctx, k.shape.outputs))
     return KernelPtr();
-  if (HasDepthwiseKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast)
-    return LowerCodeDepthwise(k.shape, in, store, ctx);
+  if (HasDepthwiseKernel(k.shape))  // whose input is channels-last, as CodeConvLayouts asks
+    return ctx.input_layout(in.a) == Layout::kChannelsLast
+               ? LowerCodeDepthwise(k.shape, in, store, ctx)
+               : Result<KernelPtr>(KernelPtr());
   const Tensor* zero = in.b_zero >= 0 && ctx.has(in.b_zero) ? ctx.value(in.b_zero) : nullptr;
-  const bool depthwise = CodeConvKernel::IsDepthwise(k.shape);
-  const bool bytes =
-      !depthwise && MultiplyAsBytes(*w, zero, k.shape.outputs, w->count() / k.shape.outputs);
+  const bool bytes = MultiplyAsBytes(*w, zero, k.shape.outputs, w->count() / k.shape.outputs);
   // Four products an instruction are more than Winograd's method saves.
   if (!bytes && HasWinogradKernel(k.shape) && ctx.input_layout(in.a) == Layout::kChannelsLast &&
       WinogradIsExact(*w, zero))
@@ -233,7 +195,7 @@ Result<KernelPtr> LowerCodeConv(const ConvAttrs& attrs, const ProductInputs& in,
   if (HasGroupedKernel(k.shape)) return LowerCodeGrouped(k.shape, in, store, ctx);
   k.in = in;
   k.store = store;
-  k.pixels = CodePixels(k.shape, bytes || depthwise ? 1 : 2);
+  k.pixels = CodePixels(k.shape, bytes ? 1 : 2);
   k.x_last = ctx.input_layout(in.a) == Layout::kChannelsLast;
   k.weights = {bytes,           MakeCodePanels(k.group_outputs()),
                k.pixels.taps(), k.pixels.tap_codes(),
