@@ -75,7 +75,7 @@ HWY_INLINE hn::Vec<I32> DotQuad(hn::Vec<U8> a, hn::Vec<I8> b, hn::Vec<I32> sum) 
 }
 
 template <int kRows, int kVectors, bool kSigned, bool kInstruction>
-HWY_NOINLINE void Tile(const ByteProductArgs& g, int64_t row, const int8_t* b, int32_t* c) {
+HWY_NOINLINE void ByteTile(const ByteProductArgs& g, int64_t row, const int8_t* b, int32_t* c) {
   const I32 d;
   const I8 d8;
   const size_t lanes = hn::Lanes(d);
@@ -123,23 +123,23 @@ HWY_NOINLINE void Tile(const ByteProductArgs& g, int64_t row, const int8_t* b, i
     for (size_t v = 0; v < kVectors; ++v) hn::StoreU(acc[i][v], d, c + i * g.c_stride + v * lanes);
 }
 
-using TileFunction = void (*)(const ByteProductArgs&, int64_t, const int8_t*, int32_t*);
+using ByteTileFunction = void (*)(const ByteProductArgs&, int64_t, const int8_t*, int32_t*);
 template <int kVectors, bool kSigned, bool kInstruction>
-struct Tiles {
+struct ByteTiles {
   static constexpr int kMost = kMaxRows * 2 / kVectors;
-  TileFunction at[kMost + 1] = {};
-  constexpr Tiles() { Fill(std::make_integer_sequence<int, kMost>()); }
+  ByteTileFunction at[kMost + 1] = {};
+  constexpr ByteTiles() { Fill(std::make_integer_sequence<int, kMost>()); }
   template <int... kRows>
   constexpr void Fill(std::integer_sequence<int, kRows...>) {
-    ((at[kRows + 1] = &Tile<kRows + 1, kVectors, kSigned, kInstruction>), ...);
+    ((at[kRows + 1] = &ByteTile<kRows + 1, kVectors, kSigned, kInstruction>), ...);
   }
 };
 template <int kVectors, bool kSigned>
 void PanelsOf(const CodePanels& panels, const ByteProductArgs& g, int64_t begin, int64_t end) {
-  static constexpr Tiles<kVectors, kSigned, false> emulated;
-  const TileFunction* tiles = emulated.at;
+  static constexpr ByteTiles<kVectors, kSigned, false> emulated;
+  const ByteTileFunction* tiles = emulated.at;
 #ifdef DUNLIN_DOT_QUAD
-  static constexpr Tiles<kVectors, kSigned, true> native;
+  static constexpr ByteTiles<kVectors, kSigned, true> native;
   if (HasDotQuad()) tiles = native.at;
 #endif
   for (int64_t p = begin; p < end; ++p) {

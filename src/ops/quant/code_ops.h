@@ -50,10 +50,6 @@ struct CodeStoreAttrs {
 enum CodeOpInput { kX, kXScale, kXZero, kW, kWScale, kWZero, kBias, kResidual, kTable };
 inline constexpr int kCodeOpInputs = 9;
 
-// Whether products of codes with constant weights that fit s8 are several times as fast as f32's:
-// this machine multiplies and adds four bytes of every lane in one instruction (VNNI).
-bool HasFastCodeProducts();
-
 // dunlin.CodeConv: x [N, C, spatial…], w [M, C/group, kernel…].
 inline constexpr std::string_view kCodeConvName = "CodeConv";
 struct CodeConvAttrs : ConvAttrs {

@@ -1,10 +1,6 @@
 #include "ops/quant/code_weights.h"
 
-#include "ops/quant/code_ops.h"
-
 namespace dunlin {
-
-bool HasFastCodeProducts() { return ByteProductIsFast(); }
 
 bool MultiplyAsBytes(const Tensor& w, const Tensor* zero, int64_t columns, int64_t run) {
   if (!ByteProductIsFast()) return false;
